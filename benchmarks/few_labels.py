@@ -1,0 +1,94 @@
+"""Pretrain at most ten minutes on two cores, then learn from few labels, on real data sets.
+
+Run: python benchmarks/few_labels.py [pneumonia] [cells] [lung]
+Each data set gets the commands a user would type, with the recipe named below.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from record import HERE, data_folder, keep
+
+RECIPES = HERE.parent / "configs" / "med"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, and what a user would say of it."""
+
+    data: str
+    file: str
+    recipe: str
+    scan: tuple[str, ...] = ()
+    finetune: tuple[str, ...] = ()
+
+
+TASKS = {
+    "pneumonia": Task("medmnist_pneumonia", "pneumoniamnist.npz", "small_radiographs_simclr.yaml"),
+    "cells": Task(
+        "img_malaria_cells",
+        "",
+        "small_cells_simclr.yaml",
+        ("--class-folders", "--patient-pattern", r"C\d+P(\d+)"),
+        ("--shots", "10", "--fraction", "0.01", "--fraction", "0.1", "--fraction", "1"),
+    ),
+    "lung": Task(  # no patients are known, and tiles are near-copies: too good to be true
+        "path_lc25000_lung",
+        "",
+        "small_tiles_simclr.yaml",
+        ("--class-folders",),
+        ("--split", "image"),
+    ),
+}
+
+
+def main() -> None:
+    """Measure the tasks named on the command line, or all."""
+    for name in sys.argv[1:] or TASKS:
+        with tempfile.TemporaryDirectory() as folder:
+            keep(f"few_labels_{name}", measure(TASKS[name], Path(folder)))
+
+
+def measure(task: Task, folder: Path) -> dict[str, Any]:
+    """Run scan, pretrain and finetune, and collect what they wrote."""
+    source = data_folder(task.data) / task.file
+    manifest, run, result = (folder / name for name in ("manifest.parquet", "run", "result"))
+    recipe = RECIPES / task.recipe
+    seconds = {
+        "scan": _timed("scan", source, "--out", manifest, *task.scan),
+        "pretrain": _timed("pretrain", manifest, "--config", recipe, "--out", run),
+        "finetune": _timed("finetune", run, "--out", result, *task.finetune),
+    }
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    health = (run / "health.jsonl").read_text(encoding="utf-8").splitlines()
+    metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
+    steps = [json.loads(line) for line in lines]
+    return {
+        "recipe": recipe.read_text(encoding="utf-8"),
+        "seconds": seconds,
+        "steps": len(steps),
+        "samples_per_second": _median([step["samples_per_second"] for step in steps]),
+        "wait_share": _median([step["wait_share"] for step in steps]),
+        "health": {"first": json.loads(health[0]), "last": json.loads(health[-1])},
+        **{key: metrics[key] for key in ("data", "split", "leakage", "results", "comparisons")},
+    }
+
+
+def _timed(command: str, *arguments: str | Path) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "medssl.cli", command, *map(str, arguments)], check=True)
+    return round(time.perf_counter() - start, 1)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+if __name__ == "__main__":
+    main()

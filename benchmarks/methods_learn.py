@@ -1,0 +1,64 @@
+"""Every method on one task with one budget: does it learn, does it collapse, what does it cost?
+
+Run: python benchmarks/methods_learn.py
+PneumoniaMNIST with the recipe of few_labels.py, shorter. Beside each method stands the
+encoder before its first step: leave-one-out kNN on 512 images; probes with all labels on the test
+images.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from record import HERE, data_folder, keep
+
+from sslcore.methods.registry import METHODS
+
+RECIPE = HERE.parent / "configs" / "med" / "small_radiographs_simclr.yaml"
+EPOCHS = 6
+
+
+def main() -> None:
+    """Measure all methods and keep the table."""
+    source = data_folder("medmnist_pneumonia") / "pneumoniamnist.npz"
+    with tempfile.TemporaryDirectory() as folder:
+        rows = {method: measure(method, source, Path(folder) / method) for method in METHODS}
+    keep("methods_learn", {"recipe": RECIPE.name, "epochs": EPOCHS, "methods": rows})
+
+
+def measure(method: str, source: Path, folder: Path) -> dict[str, Any]:
+    """Pretrain and evaluate one method with its own defaults."""
+    run, result = folder / "run", folder / "result"
+    _medssl(
+        *("pretrain", source, "--config", RECIPE, "--out", run),
+        *("--method", method, "--epochs", EPOCHS),
+    )
+    _medssl("finetune", run, "--out", result, "--fraction", 1, "--set", "steps=1")
+    health = [json.loads(line) for line in (run / "health.jsonl").read_text().splitlines()]
+    steps = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "knn_leave_one_out": {"untrained": health[0]["knn"], "trained": health[-1]["knn"]},
+        "effective_rank": {
+            "untrained": health[0]["effective_rank"],
+            "trained": health[-1]["effective_rank"],
+        },
+        "spread": {"untrained": health[0]["spread"], "trained": health[-1]["spread"]},
+        "samples_per_second": sorted(step["samples_per_second"] for step in steps)[len(steps) // 2],
+        "test_auroc": {
+            row["model"]: row["metrics"]["auroc"]
+            for row in metrics["results"]
+            if row["model"] in ("knn", "linear_probe", "untrained_probe", "pixels_probe")
+        },
+    }
+
+
+def _medssl(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "medssl.cli", *map(str, arguments)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Command line of the medical domain. Parses, calls, prints; decides nothing.
+
+Results go to stdout, messages and progress to stderr. Everything that imports torch, MONAI or
+polars is imported inside a command, so that `--help` does not wait for it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslcore.console import user_errors
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, in half the time
+    pretty_exceptions_enable=False,  # its boxes would print local variables, which hold pixels
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be repeated."),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="CSV", help="Table with a label per patient, file or sample."),
+]
+ClassFolders = Annotated[
+    bool | None,
+    typer.Option("--class-folders", help="Read the name of an image's folder as its label."),
+]
+PatientPattern = Annotated[
+    str | None,
+    typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int | None, typer.Option(help="Of everything drawn at random.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from sslcore.version import project_version
+
+        typer.echo(f"medssl {project_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Show it and exit."),
+    ] = False,
+) -> None:
+    """Self-supervised learning on medical images: from a folder to a report."""
+
+
+@app.command()
+@user_errors()
+def scan(
+    folder: Annotated[Path, typer.Argument(help="Any depth; a MedMNIST .npz file also works.")],
+    out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("manifest.parquet"),
+    labels: Labels = None,
+    class_folders: ClassFolders = False,
+    patient_pattern: PatientPattern = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default by cores.")] = None,
+) -> None:
+    """List the images of a folder, and what cannot be read."""
+    from medssl.scanning import scan as job
+    from sslcore.console import Progress
+
+    options = job.ScanOptions(
+        labels=labels,
+        class_folders=bool(class_folders),
+        patient_pattern=patient_pattern,
+        workers=workers,
+    )
+    with Progress("scan") as progress:
+        summary = job.scan(folder, out, options, progress)
+    typer.echo(summary.table())
+    typer.echo(out)
+
+
+@app.command()
+@user_errors()
+def pretrain(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/pretrain"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="simclr, moco_v2, byol, simsiam, barlow_twins, vicreg or triplet."),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="resnet18, vit_tiny, ...")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of a view, px.")] = None,
+    device: Device = None,
+    devices: Annotated[int | None, typer.Option(help="Processes, one per device.")] = None,
+    seed: Seed = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Pretrain an encoder on images without labels."""
+    from medssl.config import DERIVED, PretrainConfig
+    from sslcore.config import resolve_config
+
+    stored = out / "config.yaml"
+    file = config or (stored if resume and stored.exists() else None)
+    if not (data or file or assignments):
+        raise typer.BadParameter("give a folder, manifest.parquet or MedMNIST .npz")
+    settings = resolve_config(
+        PretrainConfig,
+        file=file,
+        options={
+            "data.path": data and str(data),
+            "method.name": method,
+            "backbone.name": backbone,
+            "run.epochs": epochs,
+            "run.batch_size": batch_size,
+            "image_size": image_size,
+            "run.device": device,
+            "run.devices": devices,
+            "run.seed": seed,
+        },
+        assignments=assignments or (),
+        derived=DERIVED,
+    )
+    from medssl import pretrain as job  # after the settings, so that a typing mistake shows soon
+
+    result = job.pretrain(settings, out, resume=resume)
+    typer.echo(f"{result.steps} steps, last loss {result.final_loss:.4f}\n{result.encoder}")
+
+
+@app.command()
+@user_errors()
+def embed(
+    run: Annotated[Path, typer.Argument(help="Folder that pretrain made.")],
+    data: Annotated[Path, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")],
+    out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("embeddings.parquet"),
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Turn each image into a vector."""
+    from medssl import embed as job
+
+    result = job.embed(run, data, out, batch_size=batch_size, device=device)
+    typer.echo(f"{result.count} images\n{out}")
+
+
+@app.command()
+@user_errors()
+def finetune(
+    run: Annotated[Path, typer.Argument(help="Folder that pretrain made.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Default: what the run was pretrained on.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/finetune"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    labels: Labels = None,
+    class_folders: ClassFolders = None,
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of the labels; may be repeated.")
+    ] = None,
+    shots: Annotated[
+        list[int] | None, typer.Option(help="Labels per class instead; may be repeated.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="linear or full.")] = None,
+    split: Annotated[str | None, typer.Option(help="auto, given, patient or image.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Label draws per fraction.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    device: Device = None,
+    seed: Seed = None,
+) -> None:
+    """Learn from few labels, with and without pretraining."""
+    from medssl.config import FinetuneConfig
+    from sslcore.config import resolve_config
+    from sslcore.console import Progress
+
+    settings = resolve_config(
+        FinetuneConfig,
+        file=config,
+        options={
+            "labels": labels and str(labels),
+            "class_folders": class_folders,
+            "fractions": fraction or None,
+            "shots": shots or None,
+            "mode": mode,
+            "split": split,
+            "repeats": repeats,
+            "batch_size": batch_size,
+            "device": device,
+            "seed": seed,
+        },
+        assignments=assignments or (),
+    )
+    from medssl.fewlabels import finetune as job  # after the settings, as above
+
+    with Progress("finetune") as progress:
+        result = job.finetune(run, settings, out, data=data, progress=progress)
+    typer.echo(result.table())
+    typer.echo(out)
+
+
+@app.command()
+@user_errors()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that pretrain or finetune made.")],
+) -> None:
+    """Write one HTML file about a run or its results."""
+    from medssl.report.build import write_report
+
+    typer.echo(write_report(folder))
+
+
+@app.command()
+@user_errors()
+def doctor() -> None:
+    """Show what works here, and what to install for the rest."""
+    from medssl.doctor import examine
+
+    diagnosis = examine(Path.cwd())
+    typer.echo(diagnosis.text())
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+@user_errors()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the invented hospital.")] = 0,
+) -> None:
+    """Try everything on an invented hospital."""
+    from medssl.demo import run_demo
+
+    typer.echo(run_demo(out, run_command=_run_command, seed=seed))
+
+
+def _run_command(arguments: list[str]) -> None:
+    """Run one command as if it had been typed; leave with its status if it fails."""
+    status = typer.main.get_command(app).main(arguments, "medssl", standalone_mode=False)
+    if status:
+        raise typer.Exit(status)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,135 @@
+"""Configuration of the medical commands: everything that changes a result, and its defaults."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
+from sslcore.config import Section
+from sslcore.methods.registry import MethodConfig, SimCLRConfig
+from sslcore.training.settings import OptimConfig, RunConfig
+
+Stem = Literal["auto", "small", "medium", "large"]
+
+
+class Preset(StrEnum):
+    """Kinds of image that want different augmentations."""
+
+    AUTO = "auto"
+    RADIOGRAPH = "radiograph"
+    CT = "ct"
+    MR = "mr"
+    HISTOLOGY = "histology"
+    MICROSCOPY = "microscopy"
+    PHOTOGRAPH = "photograph"
+
+
+class DataConfig(Section):
+    """What is read, and how it becomes one tensor."""
+
+    path: Path = Field(description="folder, manifest.parquet, or MedMNIST .npz")
+    channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
+    window: Window = Window.AUTO
+    exclude_modalities: tuple[str, ...] = ("SEG", "RTDOSE", "PR", "KO")
+    splits: tuple[str, ...] | None = Field(
+        None, description="pretrain on these of the data's own splits; all but test by default"
+    )
+    canvas: int | None = Field(None, gt=7, description="px the loader delivers; default by size")
+    workers: int | None = Field(None, ge=0, description="decoding processes; default by cores")
+    cache_gb: float = Field(1.0, ge=0, description="decoded images kept in memory, at most")
+
+
+class ViewsConfig(Section):
+    """How views are made; None takes the preset's value."""
+
+    preset: Preset = Preset.AUTO
+    crop_scale: tuple[float, float] | None = Field(None, description="share of the area")
+    horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability")
+    vertical_flip: float | None = Field(None, ge=0, le=1, description="probability")
+    rotation: float | None = Field(None, ge=0, le=180, description="degrees, either way")
+    strength: float = Field(1.0, ge=0, le=2, description="of all intensity changes")
+
+    @model_validator(mode="after")
+    def _crops_a_part(self) -> Self:
+        low, high = self.crop_scale or (1.0, 1.0)
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale: expected 0 < low <= high <= 1, got {low:g}, {high:g}")
+        return self
+
+
+class BackboneConfig(Section):
+    """The encoder's network; see `medssl.backbones.KNOWN`."""
+
+    name: str = "resnet18"
+    stem: Stem = Field("auto", description="small to 48 px, medium to 128 px, else large")
+    width: int | None = Field(
+        None, gt=7, description="channels of a ResNet's first stage; 64 as published"
+    )
+    compile: bool = Field(False, description="torch.compile")
+
+
+class PretrainConfig(Section):
+    """One pretraining run, complete: everything that changes its result is in here."""
+
+    data: DataConfig
+    image_size: int = Field(64, gt=7, description="side of a view, px")
+    views: ViewsConfig = ViewsConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    method: MethodConfig = SimCLRConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+
+# What a run's own config.yaml has resolved, by the setting it was resolved from.
+# Without this, `--config RUN/config.yaml --epochs 5` would keep the steps of the old run.
+DERIVED: Mapping[str, tuple[str, ...]] = {
+    "image_size": ("data.canvas", "backbone.stem"),
+    "method.name": ("optim.learning_rate",),
+    "optim.name": ("optim.learning_rate",),
+    "run.epochs": ("run.steps",),
+}
+
+
+class FinetuneConfig(Section):
+    """Few-label training and evaluation of one encoder."""
+
+    labels: Path | None = Field(None, description="CSV; default: the labels of the manifest")
+    class_folders: bool = Field(False, description="the name of an image's folder is its label")
+    split: Literal["auto", "given", "patient", "image"] = Field(
+        "auto", description="the data's own where it has one, else by patient"
+    )
+    test_share: float = Field(0.3, gt=0, lt=1, description="of the patients")
+    val_share: float = Field(0.15, gt=0, lt=1, description="of the patients")
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, description="of the training labels; 0.01, 0.1 and 1 unless shots are given"
+    )
+    shots: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (), description="labels per class, instead of fractions, or beside given ones"
+    )
+    mode: Literal["linear", "full"] = "linear"
+    repeats: int = Field(3, gt=0, description="label draws per fraction")
+    steps: int = Field(400, gt=0, description="optimiser steps of full training, at most")
+    batch_size: int = Field(64, gt=1, description="images per step of full training")
+    learning_rate: float = Field(1e-3, gt=0, description="peak, of full training")
+    bootstrap: int = Field(1000, gt=0, description="resamples of the patients")
+    neighbours: int = Field(20, gt=0, description="of the kNN classifier, at most")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_one_source_of_labels(self) -> Self:
+        if self.labels is not None and self.class_folders:
+            raise ValueError("labels and class_folders exclude each other; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> Self:
+        if self.test_share + self.val_share >= 1:
+            raise ValueError(
+                f"test_share {self.test_share} + val_share {self.val_share} leave nothing to"
+                " train on"
+            )
+        return self

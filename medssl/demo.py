@@ -1,0 +1,96 @@
+"""The whole line on an invented hospital, through the commands a user types."""
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medssl.demo_hospital import write_hospital
+from sslcore.console import Progress
+from sslcore.errors import OutputError
+from sslcore.files import write_text
+
+PATIENTS = 30
+IMAGES = 20  # per patient
+MARK = ".medssl-demo"
+
+# What two cores can do in the four minutes that somebody waits for a demo.
+PRETRAIN_OPTIONS = (
+    *("--backbone", "resnet10", "--set", "backbone.stem=large", "--image-size", "48"),
+    *("--batch-size", "32", "--epochs", "10", "--set", "optim.learning_rate=0.003"),
+)
+FINETUNE_OPTIONS = (
+    *("--fraction", "0.02", "--fraction", "0.1", "--fraction", "1"),
+    *("--batch-size", "16", "--set", "steps=80"),
+)
+
+
+def run_demo(
+    out: Path,
+    *,
+    run_command: Callable[[list[str]], None],
+    seed: int = 0,
+    patients: int = PATIENTS,
+    images: int = IMAGES,
+    pretrain_options: Sequence[str] = PRETRAIN_OPTIONS,
+    finetune_options: Sequence[str] = FINETUNE_OPTIONS,
+) -> Path:
+    """Write an invented hospital below `out`, then scan, pretrain, finetune and report.
+
+    Args:
+        out: Folder for everything; what an earlier demo left there is replaced.
+        run_command: Runs one command of `medssl`, given its words; raises if it fails.
+        seed: Of the hospital and of every command that takes one.
+        patients: Size of the hospital.
+        images: Per patient.
+        pretrain_options: Further words of that command.
+        finetune_options: Likewise.
+
+    Returns:
+        The report.
+
+    Raises:
+        OutputError: `out` holds something that no demo made.
+    """
+    start = time.monotonic()
+    _clear(out)
+    hospital, labels = out / "hospital", out / "labels.csv"
+    manifest, run, results = out / "manifest.parquet", out / "run", out / "results"
+    _say(f"inventing a hospital of {patients} patients in {hospital}")
+    with Progress("invent", total=patients, unit="patients") as progress:
+        write_hospital(
+            hospital,
+            labels,
+            patients=patients,
+            images=images,
+            seed=seed,
+            on_patient=progress.advance,
+        )
+    seeded = ["--seed", str(seed)]
+    for words in (
+        ["scan", str(hospital), "--out", str(manifest), "--labels", str(labels)],
+        ["pretrain", str(manifest), "--out", str(run), *pretrain_options, *seeded],
+        ["finetune", str(run), "--out", str(results), *finetune_options, *seeded],
+        ["report", str(results)],
+    ):
+        _say(f"\n$ medssl {shlex.join(words)}")
+        run_command(words)
+    report = results / "report.html"
+    _say(f"\ndone in {time.monotonic() - start:.0f} s; open the report in a browser:")
+    return report.resolve()
+
+
+def _clear(out: Path) -> None:
+    """Make `out` an empty folder that carries the demo's mark."""
+    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise OutputError(f"{out} holds other files; choose another folder: --out NAME")
+    if out.exists():
+        shutil.rmtree(out)
+    write_text(out / MARK, "made by medssl demo, which may replace this folder\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

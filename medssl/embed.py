@@ -1,0 +1,81 @@
+"""Turn each image of a folder into a vector."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from medssl.encoder import Encoder, load_encoder
+from medssl.manifest import Manifest
+from medssl.run_data import open_data
+from medssl.tables import write_parquet
+from sslcore.console import Progress
+from sslcore.device import choose_device
+from sslcore.errors import OutputError
+
+_NAMES = ("sample", "patient", "label", "split")  # columns beside the embedding
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """What was written.
+
+    Attributes:
+        count: Images embedded.
+        failures: Images that could not be read any more.
+    """
+
+    count: int
+    failures: int
+
+
+def embed(
+    run: Path, data: Path, out: Path, *, batch_size: int = 256, device: str = "auto"
+) -> EmbedResult:
+    """Write the embeddings of all images of `data`, with `sample`, `patient`, `label`, `split`.
+
+    Args:
+        run: Folder that pretraining made.
+        data: Folder, manifest.parquet or MedMNIST archive.
+        out: Parquet file.
+        batch_size: Images at a time.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        OutputError: `out` exists and is something else than such a table.
+        SSLError: The run has no encoder, or the data cannot be used.
+    """
+    _require_replaceable(out)
+    encoder = load_encoder(run, device=torch.device(choose_device(device)))
+    with tempfile.TemporaryDirectory() as scratch:
+        manifest = open_data(data, scanned_to=Path(scratch) / "manifest.parquet")
+    with Progress("embed") as progress:
+        table, failures = embedding_table(encoder, manifest, batch_size, progress)
+        if failures:
+            progress.note(f"{failures} images could not be read and are left out")
+    write_parquet(table, out)
+    return EmbedResult(len(table), failures)
+
+
+def embedding_table(
+    encoder: Encoder, manifest: Manifest, batch_size: int, progress: Progress | None = None
+) -> tuple[pl.DataFrame, int]:
+    """Return one row per readable image, in the manifest's order, and how many were not."""
+    embeddings = encoder.encode(manifest, batch_size=batch_size, progress=progress)
+    dim = embeddings.values.shape[1]
+    column = pl.Series("embedding", embeddings.values, dtype=pl.Array(pl.Float32, dim))
+    table = manifest.rows[embeddings.rows.tolist()].select(_NAMES)
+    return table.with_columns(column.cast(pl.List(pl.Float32))), len(embeddings.failures)
+
+
+def _require_replaceable(out: Path) -> None:
+    if not out.exists():
+        return
+    try:
+        columns = list(pl.read_parquet_schema(out)) if out.is_file() else []
+    except (OSError, pl.exceptions.PolarsError):
+        columns = []
+    if columns != [*_NAMES, "embedding"]:
+        raise OutputError(f"{out} exists and is no table of embeddings; give another --out")

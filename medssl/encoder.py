@@ -1,0 +1,231 @@
+"""A pretrained encoder: from the files of a run to embeddings of images."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medssl.backbones import Backbone, build_backbone
+from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
+from medssl.errors import DataError, IngestError
+from medssl.loading.dataset import CanvasDataset
+from medssl.manifest import Manifest
+from medssl.run_data import image_shape
+from medssl.run_folder import RunFolder
+from medssl.views import MultiViewMaker, build_views, move_canvases
+from sslcore.console import Progress
+from sslcore.errors import CheckpointError
+from sslcore.training.checkpoint import load_encoder_weights, read_encoder_description, save_encoder
+from sslcore.training.health import evaluating
+
+_READERS = 4  # threads; decoders leave Python's lock
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """All that is needed to rebuild an encoder and to feed it images as in training.
+
+    Attributes:
+        backbone: Name of the network.
+        stem: See `build_backbone`.
+        width: Likewise.
+        channels: 1 or 3.
+        image_size: Side of the network's input, px.
+        canvas: Side of the images that are read, px.
+        window: How stored values become 0 to 1.
+        preset: Kind of image.
+        mean: Of each channel of the training data, of values from 0 to 1.
+        std: Standard deviation, likewise.
+        feature_dim: Columns of an embedding.
+    """
+
+    backbone: str
+    stem: Stem
+    width: int | None
+    channels: int
+    image_size: int
+    canvas: int
+    window: Window
+    preset: Preset
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    feature_dim: int
+
+    @classmethod
+    def of_run(
+        cls,
+        config: PretrainConfig,
+        *,
+        statistics: tuple[tuple[float, ...], tuple[float, ...]],
+        feature_dim: int,
+    ) -> Self:
+        """Collect the specification from a resolved configuration."""
+        channels, canvas = image_shape(config)
+        return cls(
+            backbone=config.backbone.name,
+            stem=config.backbone.stem,
+            width=config.backbone.width,
+            channels=channels,
+            image_size=config.image_size,
+            canvas=canvas,
+            window=config.data.window,
+            preset=config.views.preset,
+            mean=statistics[0],
+            std=statistics[1],
+            feature_dim=feature_dim,
+        )
+
+
+class Embeddings(NamedTuple):
+    """Result of `Encoder.encode`.
+
+    Attributes:
+        values: One row for each image that could be read, `[count, dim]`, float32.
+        rows: Their rows of the manifest, rising, `[count]`.
+        failures: What could not be read, by row of the manifest.
+    """
+
+    values: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    failures: dict[int, IngestError]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder with the preparation its images need.
+
+    Attributes:
+        backbone: The network, on the device where it computes.
+        spec: How it was built and fed.
+    """
+
+    backbone: Backbone
+    spec: EncoderSpec
+
+    @torch.no_grad()
+    def encode(
+        self, manifest: Manifest, *, batch_size: int = 256, progress: Progress | None = None
+    ) -> Embeddings:
+        """Encode the images of `manifest`, in its order.
+
+        Images that cannot be read are set aside, see `Embeddings.failures`.
+        """
+        device = next(self.backbone.parameters()).device
+        maker = build_spec_views(self.spec)
+        dataset = open_dataset(manifest, self.spec, cache_gb=0)
+        values: list[npt.NDArray[np.float32]] = []
+        rows: list[int] = []
+        failures: dict[int, IngestError] = {}
+        if progress:
+            progress.expect(len(manifest), unit="images")
+        with evaluating(self.backbone):
+            for block in torch.split(torch.arange(len(manifest)), batch_size):
+                canvases = _read(dataset, block.tolist(), failures)
+                if canvases:
+                    pixels = move_canvases(torch.stack(list(canvases.values())), device)
+                    values.append(self.backbone(maker.plain(pixels)).float().cpu().numpy())
+                    rows.extend(canvases)
+                if progress:
+                    progress.advance(len(block))
+        if not values:
+            raise DataError(f"none of the {len(manifest)} images can be read")
+        return Embeddings(np.concatenate(values), np.array(rows, np.int64), failures)
+
+
+def load_encoder(run: Path, *, device: torch.device | None = None) -> Encoder:
+    """Load the encoder that a run left in its folder.
+
+    Args:
+        run: Folder of the run.
+        device: Where it computes; the CPU by default.
+
+    Raises:
+        CheckpointError: There is none yet, or it is damaged.
+    """
+    path = RunFolder(run).encoder
+    if not path.exists():
+        raise CheckpointError(f"{run} holds no encoder; pretrain first, or finish with --resume")
+    spec = _parse(read_encoder_description(path), path)
+    backbone = build_spec_backbone(spec)
+    load_encoder_weights(path, backbone)
+    return Encoder(backbone.to(device or torch.device("cpu")).eval(), spec)
+
+
+def store_encoder(path: Path, backbone: Backbone, spec: EncoderSpec, **about: object) -> None:
+    """Write weights and specification, with further facts, such as the number of steps."""
+    save_encoder(path, backbone, {**asdict(spec), **about})
+
+
+def build_spec_backbone(spec: EncoderSpec) -> Backbone:
+    """Build the untrained network of `spec`."""
+    return build_backbone(
+        spec.backbone,
+        channels=spec.channels,
+        image_size=spec.image_size,
+        stem=spec.stem,
+        width=spec.width,
+    )
+
+
+def build_spec_views(spec: EncoderSpec, views: ViewsConfig | None = None) -> MultiViewMaker:
+    """Build the views of `spec`; `views` says how the random ones differ from its preset."""
+    return build_views(
+        views or ViewsConfig(),
+        spec.preset,
+        spec.image_size,
+        spec.channels,
+        mean=spec.mean,
+        std=spec.std,
+    )
+
+
+def open_dataset(manifest: Manifest, spec: EncoderSpec, *, cache_gb: float) -> CanvasDataset:
+    """Read the images of `manifest` as in training."""
+    return CanvasDataset(
+        manifest,
+        canvas=spec.canvas,
+        channels=spec.channels,
+        window=spec.window,
+        cache_gb=cache_gb,
+    )
+
+
+def _read(
+    dataset: CanvasDataset, rows: list[int], failures: dict[int, IngestError]
+) -> dict[int, Tensor]:
+    def read(row: int) -> Tensor | IngestError:
+        try:
+            return dataset[row]
+        except IngestError as error:
+            return error
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        results = zip(rows, pool.map(read, rows), strict=True)
+        canvases: dict[int, Tensor] = {}
+        for row, result in results:
+            if isinstance(result, Tensor):
+                canvases[row] = result
+            else:
+                failures[row] = result
+    return canvases
+
+
+def _parse(description: dict[str, Any], path: Path) -> EncoderSpec:
+    try:
+        known = {name: description[name] for name in EncoderSpec.__dataclass_fields__}
+        return EncoderSpec(
+            **{
+                **known,
+                "window": Window(known["window"]),
+                "preset": Preset(known["preset"]),
+                "mean": tuple(known["mean"]),
+                "std": tuple(known["std"]),
+            }
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path.with_suffix('.json')}: not an encoder of images") from error

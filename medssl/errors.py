@@ -1,0 +1,66 @@
+"""Errors of the medical domain.
+
+SSLError
+    IngestError               one input could not be used; carries the path and a reason
+        UnreadableFileError   damaged, truncated, or not of the format its content suggests
+        UnsupportedImageError readable, but of a kind no reader here handles
+        TooLargeError         larger than the pixel budget
+    DataError                 a folder, manifest, label file or split that cannot be worked with
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+from sslcore.errors import SSLError
+
+
+class Reason(StrEnum):
+    """Why a file was set aside; the values stand in `rejected.parquet`."""
+
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    NO_PIXELS = "no_pixels"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    NO_PERMISSION = "no_permission"
+    VANISHED = "vanished"
+    DECODER_CRASHED = "decoder_crashed"
+    READER_BUG = "reader_bug"  # a mistake of this project, not of the file
+
+
+class IngestError(SSLError):
+    """One input could not be used.
+
+    Attributes:
+        path: The file or folder.
+        reason: The code, for tables.
+        detail: What is wrong in words. Never a value read from the file, which could identify a
+            patient.
+    """
+
+    def __init__(self, path: Path, reason: Reason, detail: str) -> None:
+        super().__init__(path, reason, detail)  # all three, so that the error can be pickled
+        self.path = path
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}: {self.detail}"
+
+
+class UnreadableFileError(IngestError):
+    """Damaged, truncated, or not of the format its content suggests."""
+
+
+class UnsupportedImageError(IngestError):
+    """Readable, but of a kind no reader here handles."""
+
+
+class TooLargeError(IngestError):
+    """Larger than the pixel budget, which guards against decompression bombs."""
+
+
+class DataError(SSLError):
+    """A folder, manifest, label file or split that cannot be worked with."""

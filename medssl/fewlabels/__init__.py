@@ -1,0 +1,1 @@
+"""From an encoder and few labels to honest numbers."""

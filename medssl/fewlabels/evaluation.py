@@ -1,0 +1,218 @@
+"""From predictions on the test images to tables with intervals."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from medssl.fewlabels.label_budget import LabelBudget
+from medssl.fewlabels.metrics import (
+    FloatArray,
+    IntArray,
+    Interval,
+    Predictions,
+    compare,
+    confusion_matrix,
+    join_blocks,
+    resample_groups,
+    summarise,
+    weighted_metrics,
+)
+from medssl.fewlabels.split import joined_groups
+
+MODELS = ("finetuned", "linear_probe", "knn", "scratch", "untrained_probe", "pixels_probe")
+BASELINE = "scratch"
+
+_COLUMNS: dict[str, pl.DataType] = {
+    "labels": pl.String(),  # as in metrics.json: "10%", "10 per class"
+    "model": pl.String(),  # one of MODELS
+    "draw": pl.Int32(),  # from 0
+    "sample": pl.String(),
+    "patient": pl.String(),  # keyed hash, or null
+    "label": pl.String(),
+    "predicted": pl.String(),  # see medssl.fewlabels.probe.decide
+    "probabilities": pl.List(pl.Float64()),  # in the order of `classes` in metrics.json
+}
+PREDICTIONS_SCHEMA = pl.Schema(_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model, trained on one draw of labels, said about the test images.
+
+    Attributes:
+        budget: How many labels it had.
+        draw: Which ones.
+        model: One of `MODELS`.
+        num_labels: Labelled training images.
+        num_val_labels: Labelled validation images.
+        predictions: In the order of the test rows.
+    """
+
+    budget: LabelBudget
+    draw: int
+    model: str
+    num_labels: int
+    num_val_labels: int
+    predictions: Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class _Resampled:
+    outcome: Outcome
+    metrics: dict[str, FloatArray]  # one value per resample
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    outcomes: list[Outcome]
+    intervals: dict[str, Interval]
+    auroc_resampled: FloatArray  # averaged over draws, one per resample
+
+
+class TestSet:
+    """The test images, their patients, and the resamples that all models share."""
+
+    __test__ = False  # no test, in the eyes of pytest
+
+    def __init__(
+        self, rows: pl.DataFrame, classes: Sequence[str], *, resamples: int, seed: int
+    ) -> None:
+        """Prepare the resamples.
+
+        Args:
+            rows: Columns sample, patient and label; an image without a patient counts as a
+                patient of its own.
+            classes: All labels that occur, in the order of the codes.
+            resamples: Of the bootstrap.
+            seed: Of the bootstrap.
+
+        Raises:
+            DataError: A class is too rare to be resampled.
+        """
+        self.rows = rows
+        self.classes = tuple(classes)
+        self.truth = encode_labels(rows["label"], classes)
+        self._groups = joined_groups(rows["patient"].to_list())
+        self._count, self._seed = resamples, seed
+        for _ in self._resamples():  # too rare a class shows before anything is trained
+            pass
+
+    def describe_interval(self) -> dict[str, Any]:
+        """Say what the intervals are, for metrics.json."""
+        num_units = int(self._groups.max()) + 1
+        num_unknown = self.rows["patient"].null_count()
+        unit = "image" if num_unknown == len(self.rows) else "patient"
+        note = f"{num_units} test {unit}s drawn with replacement, all classes present"
+        if num_unknown:
+            unknown = (
+                "patients are not known"
+                if unit == "image"
+                else f"images of unknown patients ({num_unknown}) count as one each"
+            )
+            note += f"; {unknown}, so intervals are too narrow if images share a patient"
+        if num_units < 20:
+            note += "; so few that the intervals themselves are rough"
+        return {"level": 0.95, "unit": unit, "resamples": self._count, "note": note}
+
+    def evaluate(
+        self, outcomes: Iterable[Outcome]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the lists `results` and `comparisons` of metrics.json.
+
+        A comparison is the difference of mean AUROC to the network trained from scratch on the
+        same labels, resample by resample.
+        """
+        every = list(outcomes)
+        together: dict[tuple[LabelBudget, str], list[_Resampled]] = {}
+        for outcome, resampled in zip(every, self._resample(every), strict=True):
+            draws = together.setdefault((outcome.budget, outcome.model), [])
+            draws.append(_Resampled(outcome, resampled))
+        measured = {key: self._measure(draws) for key, draws in together.items()}
+        results = [self._result(found) for found in measured.values()]
+        comparisons = [
+            {
+                "labels": str(budget),
+                "model": model,
+                "against": BASELINE,
+                "metric": "auroc",
+                "difference": _difference(found, measured[budget, BASELINE]),
+            }
+            for (budget, model), found in measured.items()
+            if model != BASELINE and (budget, BASELINE) in measured
+        ]
+        return results, comparisons
+
+    def predictions_table(self, outcomes: Iterable[Outcome]) -> pl.DataFrame:
+        """List every prediction, a row per image, model and draw; see `PREDICTIONS_SCHEMA`."""
+        tables = [
+            self.rows.select(
+                pl.lit(str(outcome.budget)).alias("labels"),
+                pl.lit(outcome.model).alias("model"),
+                pl.lit(outcome.draw).alias("draw"),
+                "sample",
+                "patient",
+                "label",
+                pl.Series("predicted", [self.classes[k] for k in outcome.predictions.decided]),
+                pl.Series("probabilities", outcome.predictions.probabilities.tolist()),
+            ).cast(PREDICTIONS_SCHEMA)
+            for outcome in outcomes
+        ]
+        return pl.concat(tables)
+
+    def _resamples(self) -> Iterator[NDArray[np.uint16]]:
+        """Draw the same resamples at every call, block by block."""
+        return resample_groups(
+            self._groups, self.truth, len(self.classes), count=self._count, seed=self._seed
+        )
+
+    def _resample(self, outcomes: list[Outcome]) -> list[dict[str, FloatArray]]:
+        """Return the metrics of each outcome on all resamples."""
+        blocks: list[list[dict[str, FloatArray]]] = [[] for _ in outcomes]
+        for weights in self._resamples():
+            for outcome, found in zip(outcomes, blocks, strict=True):
+                found.append(weighted_metrics(self.truth, outcome.predictions, weights))
+        return [join_blocks(found) for found in blocks]
+
+    def _measure(self, draws: list[_Resampled]) -> _Measured:
+        once = np.ones((len(self.truth), 1), np.uint16)
+        outcomes = [draw.outcome for draw in draws]
+        points = [weighted_metrics(self.truth, one.predictions, once) for one in outcomes]
+        drawn = [draw.metrics for draw in draws]
+        auroc = np.mean([metrics["auroc"] for metrics in drawn], axis=0)
+        return _Measured(outcomes, summarise(points, drawn), auroc)
+
+    def _result(self, found: _Measured) -> dict[str, Any]:
+        first = found.outcomes[0]
+        confusion = sum(
+            confusion_matrix(self.truth, one.predictions.decided, len(self.classes))
+            for one in found.outcomes
+        )
+        return {
+            "labels": str(first.budget),
+            "fraction": first.budget.fraction,
+            "shots": first.budget.shots,
+            "num_labels": first.num_labels,
+            "num_val_labels": first.num_val_labels,
+            "draws": len(found.outcomes),
+            "model": first.model,
+            "metrics": {name: asdict(interval) for name, interval in found.intervals.items()},
+            "confusion": np.asarray(confusion).tolist(),
+        }
+
+
+def encode_labels(labels: pl.Series, classes: Sequence[str]) -> IntArray:
+    """Turn names into numbers, by their place in `classes`."""
+    codes = {name: code for code, name in enumerate(classes)}
+    return np.array([codes[name] for name in labels.to_list()], np.int64)
+
+
+def _difference(ours: _Measured, theirs: _Measured) -> dict[str, float]:
+    return compare(
+        ours.intervals["auroc"],
+        theirs.intervals["auroc"],
+        ours.auroc_resampled - theirs.auroc_resampled,
+    )

@@ -1,0 +1,177 @@
+"""Learn from few labels, with and without the pretrained encoder, and measure both.
+
+OUT/
+    metrics.json          split, leakage, metrics with intervals, comparisons; all notes
+    predictions.parquet   see `medssl.fewlabels.evaluation.PREDICTIONS_SCHEMA`
+    embeddings.parquet    of all labelled images, with the part each one was in
+    manifest.parquet      the labelled images, `split` as it was used
+    config.yaml           the configuration, resolved
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from medssl.backbones import Backbone
+from medssl.config import FinetuneConfig
+from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder
+from medssl.fewlabels.cohort import Cohort, gather_cohort
+from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
+from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
+from medssl.fewlabels.labelled_images import Features, open_labelled_images
+from medssl.fewlabels.probe import ENOUGH_VAL
+from medssl.fewlabels.split import joined_groups
+from medssl.fewlabels.trials import Bench, run_trials
+from medssl.manifest import Manifest, write_manifest
+from medssl.run_folder import RunFolder
+from medssl.tables import write_parquet
+from sslcore.config import dump_config
+from sslcore.console import Progress
+from sslcore.device import build_fabric
+from sslcore.files import require_new_folder, whole_folder
+from sslcore.random import seeded
+from sslcore.training.settings import RunConfig
+
+_DECISION = (
+    "each image goes to the class whose probability most exceeds its share of the training labels;"
+    " accuracy, balanced accuracy and the confusion matrices count these decisions"
+)
+_VALIDATION = (
+    "the penalty of probes and the moment to stop training are chosen on validation labels that"
+    f" shrink with the training labels, to no fewer than {MIN_VAL_PER_CLASS} per class;"
+    f" where these are fewer than {ENOUGH_VAL}, cross-validation over the training patients joins"
+    " them for the penalty; nothing is chosen on test images"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """What was found.
+
+    Attributes:
+        out: The folder of the results.
+        metrics: The content of metrics.json.
+    """
+
+    out: Path
+    metrics: dict[str, Any]
+
+    def table(self) -> str:
+        """Return the AUROCs as lines of text, with what has to be known about them."""
+        lines = [f"{'labels':<14}{'model':<17}{'AUROC':<7}{'95 % interval':<17}balanced accuracy"]
+        for result in self.metrics["results"]:
+            auroc, balanced = (result["metrics"][key] for key in ("auroc", "balanced_accuracy"))
+            interval = f"{auroc['low']:.3f} to {auroc['high']:.3f}"
+            lines.append(
+                f"{result['labels']:<14}{result['model']:<17}{auroc['value']:<7.3f}"
+                f"{interval:<17}{balanced['value']:.3f}"
+            )
+        notes = [self.metrics["interval"]["note"], self.metrics["leakage"]["note"]]
+        return "\n".join([*lines, *notes, *self.metrics["notes"]])
+
+
+def finetune(
+    run: Path, config: FinetuneConfig, out: Path, *, data: Path | None, progress: Progress
+) -> FinetuneResult:
+    """Measure an encoder with few labels, beside the same network without pretraining.
+
+    Args:
+        run: Folder that pretraining made.
+        config: What to try.
+        out: New folder for the results; appears whole or not at all.
+        data: Manifest, folder or MedMNIST archive; by default what the run was pretrained on.
+        progress: Where the work stands.
+
+    Raises:
+        OutputError: `out` exists, or cannot be written.
+        CheckpointError: The run has no encoder.
+        DataError: Labels or split cannot be worked with; the message has the way out.
+    """
+    require_new_folder(out, way_out="give another name with --out")
+    fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
+    encoder = load_encoder(run, device=fabric.device)
+    cohort = gather_cohort(RunFolder(run), config, data, progress)
+    cache_gb = RunFolder(run).read_config().data.cache_gb
+    images = open_labelled_images(
+        cohort.manifest, encoder.spec, cache_gb=cache_gb, device=fabric.device
+    )
+    build = partial(_build_untrained, encoder.spec, fabric.device)
+    with seeded(config.seed):
+        untrained = build()
+    features = images.features(encoder.backbone, untrained, progress=progress)
+    cohort = cohort.readable_only(features.rows)
+    bench = Bench(
+        images=images,
+        features=features,
+        split=cohort.split,
+        codes=encode_labels(cohort.manifest.rows["label"], cohort.classes),
+        num_classes=len(cohort.classes),
+        patients=joined_groups(cohort.manifest.rows["patient"].to_list()),
+        pretrained=encoder.backbone,
+        build_untrained=build,
+        fabric=fabric,
+    )
+    test_rows = cohort.manifest.rows[bench.split.test.tolist()]
+    test = TestSet(test_rows, cohort.classes, resamples=config.bootstrap, seed=config.seed)
+    outcomes = run_trials(bench, config, progress)
+    metrics = _describe(run, config, cohort) | _measure(test, outcomes)
+    with whole_folder(out) as draft:
+        (draft / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        write_parquet(test.predictions_table(outcomes), draft / "predictions.parquet")
+        used = cohort.with_parts()
+        write_parquet(_embedding_table(used, bench.features), draft / "embeddings.parquet")
+        write_manifest(used, draft / "manifest.parquet")
+    return FinetuneResult(out, metrics)
+
+
+def _build_untrained(spec: EncoderSpec, device: torch.device) -> Backbone:
+    return build_spec_backbone(spec).to(device)
+
+
+def _describe(run: Path, config: FinetuneConfig, cohort: Cohort) -> dict[str, Any]:
+    rows = cohort.manifest.rows
+    return {
+        "run": str(run.absolute()),
+        "classes": list(cohort.classes),
+        "mode": config.mode,
+        "split": cohort.split.how,
+        "data": {
+            part: _describe_part(rows[members.tolist()], cohort.classes)
+            for part, members in cohort.split.parts().items()
+        },
+        "leakage": asdict(cohort.leakage),
+        "decision": _DECISION,
+        "validation": _VALIDATION,
+        "notes": list(cohort.notes),
+    }
+
+
+def _describe_part(rows: pl.DataFrame, classes: tuple[str, ...]) -> dict[str, Any]:
+    labels = rows["label"].to_list()
+    return {
+        "images": len(rows),
+        "patients": None if rows["patient"].has_nulls() else rows["patient"].n_unique(),
+        "per_class": {name: labels.count(name) for name in classes},
+    }
+
+
+def _measure(test: TestSet, outcomes: list[Outcome]) -> dict[str, Any]:
+    results, comparisons = test.evaluate(outcomes)
+    return {
+        "interval": test.describe_interval(),
+        "results": results,
+        "comparisons": comparisons,
+    }
+
+
+def _embedding_table(manifest: Manifest, features: Features) -> pl.DataFrame:
+    rows = manifest.rows[features.rows.tolist()]
+    column = pl.Series("embedding", features.pretrained.tolist(), dtype=pl.List(pl.Float32))
+    table: pl.DataFrame = rows.select("sample", "patient", "label", "split").with_columns(column)
+    return table

@@ -1,0 +1,203 @@
+"""All models on all label draws: what each says about the test images."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lightning_fabric import Fabric
+from sklearn.preprocessing import StandardScaler
+
+from medssl.backbones import Backbone
+from medssl.config import FinetuneConfig
+from medssl.fewlabels.evaluation import Outcome
+from medssl.fewlabels.label_budget import LabelBudget
+from medssl.fewlabels.labelled_images import Features, LabelledImages
+from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
+from medssl.fewlabels.probe import (
+    Examples,
+    FeatureArray,
+    LinearProbe,
+    decide,
+    fit_linear_probe,
+    fit_scaler,
+    knn_probabilities,
+)
+from medssl.fewlabels.split import Split
+from medssl.fewlabels.supervised import (
+    Classifier,
+    Labelled,
+    TrainingPlan,
+    predict,
+    train_classifier,
+)
+from sslcore.console import Progress
+from sslcore.random import seeded
+from sslcore.training.loop import StepRecord
+
+DEFAULT_FRACTIONS = (0.01, 0.1, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that all trials share.
+
+    Attributes:
+        images: For training networks.
+        features: For the probes.
+        split: Rows of the parts, all of them readable.
+        codes: Class of every row of the manifest, from 0.
+        num_classes: How many there are.
+        patients: Group of every row of the manifest; images of unknown patients are one each.
+        pretrained: The encoder's network.
+        build_untrained: Makes the same network with random weights, from torch's random state.
+        fabric: Device and precision.
+    """
+
+    images: LabelledImages
+    features: Features
+    split: Split
+    codes: IntArray
+    num_classes: int
+    patients: IntArray
+    pretrained: Backbone
+    build_untrained: Callable[[], Backbone]
+    fabric: Fabric
+
+
+def list_budgets(config: FinetuneConfig) -> list[LabelBudget]:
+    """Return the numbers of labels to try, in rising order of each kind."""
+    fractions = config.fractions
+    if fractions is None:
+        fractions = () if config.shots else DEFAULT_FRACTIONS
+    return [LabelBudget(fraction=share) for share in sorted(set(fractions))] + [
+        LabelBudget(shots=count) for count in sorted(set(config.shots))
+    ]
+
+
+def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list[Outcome]:
+    """Train and test every model on every draw of every budget."""
+    budgets = list_budgets(config)
+    networks = 2 if config.mode == "full" else 1
+    draws = sum(budget.draws(config.repeats) for budget in budgets)
+    progress.expect(draws * networks * config.steps, unit="steps")
+    standard = _Standard(bench)
+    outcomes: list[Outcome] = []
+    for budget in budgets:
+        for draw in range(budget.draws(config.repeats)):
+            trial = _Trial(bench, standard, config, budget, draw, progress)
+            outcomes.extend(trial.outcomes())
+    return outcomes
+
+
+class _Standard:
+    """Mean and deviation of the training images' features; no label is needed for them."""
+
+    def __init__(self, bench: Bench) -> None:
+        every = bench.features.at(bench.split.train)
+        self.pretrained = fit_scaler(every.pretrained)
+        self.untrained = fit_scaler(every.untrained)
+        self.pixels = fit_scaler(every.pixels)
+
+
+class _Trial:
+    """One draw of labels."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        standard: _Standard,
+        config: FinetuneConfig,
+        budget: LabelBudget,
+        draw: int,
+        progress: Progress,
+    ) -> None:
+        split, codes = bench.split, bench.codes
+        drawn = budget.draw(codes[split.train], codes[split.val], seed=config.seed, draw=draw)
+        train, val = split.train[drawn.train], split.val[drawn.val]
+        self._bench = bench
+        self._standard = standard
+        self._config = config
+        self._budget = budget
+        self._draw = draw
+        self._progress = progress
+        self._train = Labelled(train, codes[train])
+        self._val = Labelled(val, codes[val])
+
+    def outcomes(self) -> Iterator[Outcome]:
+        train, val, test = (
+            self._bench.features.at(rows)
+            for rows in (self._train.rows, self._val.rows, self._bench.split.test)
+        )
+        knn = knn_probabilities(
+            train.pretrained,
+            self._train.codes,
+            test.pretrained,
+            self._bench.num_classes,
+            neighbours=self._config.neighbours,
+        )
+        yield self._outcome("knn", knn)
+        probe = self._probe(train.pretrained, val.pretrained, self._standard.pretrained)
+        yield self._outcome("linear_probe", probe.probabilities(test.pretrained))
+        if self._config.mode == "full":
+            yield self._outcome("finetuned", self._train_network(probe))
+        yield self._outcome("scratch", self._train_network(None))
+        probe = self._probe(train.untrained, val.untrained, self._standard.untrained)
+        yield self._outcome("untrained_probe", probe.probabilities(test.untrained))
+        probe = self._probe(train.pixels, val.pixels, self._standard.pixels)
+        yield self._outcome("pixels_probe", probe.probabilities(test.pixels))
+
+    def _probe(self, train: FeatureArray, val: FeatureArray, scaler: StandardScaler) -> LinearProbe:
+        patients = self._bench.patients
+        return fit_linear_probe(
+            Examples(train, self._train.codes, patients[self._train.rows]),
+            Examples(val, self._val.codes, patients[self._val.rows]),
+            scaler,
+        )
+
+    def _train_network(self, probe: LinearProbe | None) -> FloatArray:
+        """Train from the encoder and its probe, or from scratch; return test probabilities."""
+        name = "scratch" if probe is None else "finetuned"
+        done = 0
+
+        def on_step(record: StepRecord) -> None:
+            nonlocal done
+            done = record.step
+            self._progress.advance(labels=str(self._budget), model=name, loss=f"{record.loss:.3f}")
+
+        plan = TrainingPlan(
+            steps=self._config.steps,
+            batch_size=self._config.batch_size,
+            learning_rate=self._config.learning_rate,
+            seed=self._config.seed + self._draw,
+        )
+        with seeded(plan.seed):
+            classifier = self._start(probe)
+            train_classifier(
+                classifier,
+                self._bench.images,
+                self._train,
+                self._val,
+                plan,
+                fabric=self._bench.fabric,
+                on_step=on_step,
+            )
+        self._progress.advance(plan.steps - done)  # stopped early
+        return predict(classifier, self._bench.images, self._bench.split.test)
+
+    def _start(self, probe: LinearProbe | None) -> Classifier:
+        if probe is None:
+            return Classifier(self._bench.build_untrained(), self._bench.num_classes)
+        backbone = copy.deepcopy(self._bench.pretrained)
+        classifier = Classifier(backbone, self._bench.num_classes, keep_statistics=True)
+        classifier.begin_at(probe)
+        return classifier
+
+    def _outcome(self, model: str, probabilities: FloatArray) -> Outcome:
+        return Outcome(
+            budget=self._budget,
+            draw=self._draw,
+            model=model,
+            num_labels=len(self._train.rows),
+            num_val_labels=len(self._val.rows),
+            predictions=Predictions(probabilities, decide(probabilities, self._train.codes)),
+        )

@@ -1,0 +1,161 @@
+"""From stored values to 0..1: the windows, as one function."""
+
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssl.sources.decoded import Decoded, Linear, Lut, Values, VoiWindow
+
+
+class Window(StrEnum):
+    """How stored values become 0 to 1.
+
+    `auto` takes what the file asks for; without that, CT in HU gets `CT_DEFAULT`, other images of
+    more than 8 bit their percentiles, and all others their full range. `file` takes the full range
+    without a window in the file. `percentile` and `full` never look at the file's window. The four
+    names of tissues are fixed windows for CT in HU; for other images they mean `auto`.
+    """
+
+    AUTO = "auto"
+    FILE = "file"
+    PERCENTILE = "percentile"
+    FULL = "full"
+    SOFT_TISSUE = "soft_tissue"
+    LUNG = "lung"
+    BONE = "bone"
+    BRAIN = "brain"
+
+
+CT_DEFAULT = VoiWindow(40, 800)  # -360 to 440 HU: fat, organs, contrast, and where bone begins
+CT_WINDOWS = {
+    Window.SOFT_TISSUE: VoiWindow(40, 400),
+    Window.LUNG: VoiWindow(-600, 1500),
+    Window.BONE: VoiWindow(480, 2500),
+    Window.BRAIN: VoiWindow(40, 80),
+}
+PERCENTILES = (0.5, 99.5)
+_SAMPLED = 1 << 18  # values that percentiles are taken from, at most
+
+
+def to_display(decoded: Decoded, window: Window) -> NDArray[np.float32]:
+    """Return the image as it is to be seen, `[channels, rows, columns]` in 0..1.
+
+    Grey images go through the modality transform and the window, and MONOCHROME1 is inverted, so
+    that more is always brighter. Colour images (3 channels, RGB) keep their full range. Values
+    outside the window are at its ends; NaN and constant images are 0, black, in any case.
+    """
+    if decoded.channels == 3:
+        values = decoded.colours()
+        bits = values.dtype.itemsize * 8 if decoded.palette is not None else decoded.bits
+        low, high = _type_range(values, bits)
+        return np.ascontiguousarray(_finite(_stretch(values, low, high)).transpose(2, 0, 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that are no numbers
+        grey = _show(decoded, window)
+    if decoded.photometric == "MONOCHROME1":
+        grey = 1 - grey
+    return _finite(grey)[None]
+
+
+def _show(decoded: Decoded, window: Window) -> NDArray[np.float32]:
+    values = _rescaled(decoded)
+    chosen = _choose(decoded, window)
+    if isinstance(chosen, Lut):
+        return _stretch(chosen(values), 0, (1 << chosen.bits) - 1)
+    if isinstance(chosen, VoiWindow):
+        return _apply_window(values, chosen)
+    if chosen is Window.PERCENTILE:
+        return _stretch(values, *_percentiles(decoded, values))
+    return _stretch(values, *_full_range(decoded))
+
+
+def _choose(decoded: Decoded, window: Window) -> Window | VoiWindow | Lut:
+    """Decide among the file's own, a fixed window, and PERCENTILE or FULL."""
+    if window in (Window.PERCENTILE, Window.FULL):
+        return window
+    is_ct = decoded.modality == "CT" and decoded.rescale is not None
+    if is_ct and window in CT_WINDOWS:
+        return CT_WINDOWS[window]
+    if decoded.voi is not None:
+        return decoded.voi
+    if window is Window.FILE:
+        return Window.FULL
+    if is_ct:
+        return CT_DEFAULT
+    is_deep = decoded.bits > 8 or decoded.values.dtype.kind == "f"
+    return Window.PERCENTILE if is_deep else Window.FULL
+
+
+def _rescaled(decoded: Decoded) -> Values:
+    match decoded.rescale:
+        case Lut():
+            return decoded.rescale(decoded.values)
+        case Linear(slope, intercept):
+            return decoded.values.astype(np.float64) * slope + intercept
+        case None:
+            return decoded.values
+
+
+def _apply_window(values: Values, window: VoiWindow) -> NDArray[np.float32]:
+    """Apply a window as DICOM defines its three functions.
+
+    Source:
+        DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3.
+    """
+    center, width = window.center, window.width
+    if window.function == "SIGMOID":
+        exponent = -4 * (values.astype(np.float64) - center) / width
+        return np.asarray(1 / (1 + np.exp(exponent)), np.float32)
+    if window.function == "LINEAR":
+        center, width = center - 0.5, max(width - 1, 1e-6)
+    return _stretch(values, center - width / 2, center + width / 2)
+
+
+def _percentiles(decoded: Decoded, values: Values) -> tuple[float, float]:
+    """Return the bounds of the image without padding and values that are not finite."""
+    keep = np.isfinite(values)
+    if decoded.padding:
+        low, high = decoded.padding
+        keep &= (decoded.values < low) | (decoded.values > high)
+    kept = values[keep]
+    if kept.size == 0:
+        return 0.0, 1.0
+    step = -(-kept.size // _SAMPLED)
+    low, high = np.percentile(kept[::step].astype(np.float64), PERCENTILES)
+    return float(low), float(high)
+
+
+def _full_range(decoded: Decoded) -> tuple[float, float]:
+    low, high = _type_range(decoded.values, decoded.bits)
+    match decoded.rescale:
+        case Lut(bits=bits):
+            return 0.0, float((1 << bits) - 1)
+        case Linear(slope, intercept):
+            ends = sorted((low * slope + intercept, high * slope + intercept))
+            return ends[0], ends[1]
+        case None:
+            return low, high
+
+
+def _type_range(values: Values, bits: int) -> tuple[float, float]:
+    """Return the least and greatest value that `bits` bits can hold; of floats, those present."""
+    if values.dtype.kind == "f":
+        kept = values[np.isfinite(values)]
+        return (float(kept.min()), float(kept.max())) if kept.size else (0.0, 1.0)
+    if values.dtype.kind == "i":
+        return float(-(1 << (bits - 1))), float((1 << (bits - 1)) - 1)
+    return 0.0, float((1 << bits) - 1)
+
+
+def _stretch(values: Values, low: float, high: float) -> NDArray[np.float32]:
+    """Map `low` to 0 and `high` to 1, and clip; all is NaN if there is nothing between them."""
+    if not high > low:
+        return np.full(values.shape, np.nan, np.float32)
+    exact: Values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    scaled = np.subtract(exact, low) / (high - low)
+    return np.clip(scaled, 0, 1).astype(np.float32)
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    values[np.isnan(values)] = 0
+    return values

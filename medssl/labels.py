@@ -1,0 +1,202 @@
+"""Labels from a table or from folder names, joined to a manifest."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from medssl.errors import DataError
+from medssl.identity import SiteKey
+from medssl.manifest import Manifest
+from medssl.manifest_paths import decode_path, encode_path
+
+KEYS = ("path", "file", "patient", "study", "series", "sample")
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_SEPARATORS = ",;\t"
+
+
+def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Manifest:
+    """Take the labels of `table` in place of any that the manifest has.
+
+    The table is CSV (comma, semicolon or tab) with a column `label` and one of `KEYS`: `path`
+    relative to the scanned folder or absolute, `file` the bare name, the others in clear or as the
+    hash that the manifest shows. Columns `frame` and `split` are optional; a row without frame is
+    for all frames. A row without label is passed over, and images not named get no label.
+
+    Args:
+        manifest: What to label.
+        table: The CSV file.
+        key: Of the scan, to hash identifiers given in clear.
+
+    Raises:
+        DataError: The table cannot be read, lacks columns, contradicts itself or names no image.
+    """
+    given = _read(table)
+    by = _key_column(given, table)
+    names = _normalise(given[by], by, manifest, key)
+    wanted = _merge(given.with_columns(names.alias("name")), table)
+    rows = manifest.rows.with_columns(_names_of(manifest, by).alias("name"))
+    if rows.join(wanted, on="name", how="semi").is_empty():
+        raise DataError(_no_match(table, by, wanted, rows))
+    if by == "file":
+        _require_unambiguous(rows.join(wanted, on="name", how="semi"), table)
+    labelled = _join(rows, wanted)
+    return Manifest(labelled.select(manifest.rows.columns), manifest.root)
+
+
+def require_labels(table: Path) -> None:
+    """Check what can be checked of a table of labels before there is a manifest.
+
+    Raises:
+        DataError: The table cannot be read, or lacks columns.
+    """
+    _key_column(_read(table), table)
+
+
+def folder_labels(paths: Iterable[str]) -> list[str | None]:
+    """Return the name of the folder that each file is in; None for files in the root itself.
+
+    Args:
+        paths: As in the column `path`.
+    """
+    parents = (PurePosixPath(decode_path(path)).parent.name for path in paths)
+    return [encode_path(name) if name else None for name in parents]
+
+
+def folder_splits(paths: list[str]) -> list[str | None]:
+    """Return the split that a folder on each path names, the uppermost if there are several.
+
+    Folders count, in any case of letters, as `SPLITS` lists them, and only if the data has a
+    training folder and another one: a lone folder called "test" is no split.
+    """
+    found = [_split_of(path) for path in paths]
+    is_split = "train" in found and len({split for split in found if split}) > 1
+    return found if is_split else [None] * len(paths)
+
+
+def _split_of(path: str) -> str | None:
+    folders = PurePosixPath(path).parts[:-1]
+    return next((SPLITS[name.lower()] for name in folders if name.lower() in SPLITS), None)
+
+
+def _read(table: Path) -> pl.DataFrame:
+    try:
+        with table.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(_SEPARATORS, key=header.count)
+        given = pl.read_csv(table, separator=separator, infer_schema=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{table}: no such file") from error
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{table}: not a CSV table in UTF-8 with a header") from error
+    given = given.rename({name: name.strip().lower() for name in given.columns}, strict=False)
+    return given.with_columns(pl.all().str.strip_chars())
+
+
+def _key_column(given: pl.DataFrame, table: Path) -> str:
+    """Check the columns and return the one that names images."""
+    columns = ", ".join(given.columns) or "none"
+    if "label" not in given.columns:
+        raise DataError(f"{table}: without a column 'label'; it has: {columns}")
+    keys = [name for name in KEYS if name in given.columns]
+    if not keys:
+        raise DataError(f"{table}: needs one column of {', '.join(KEYS)}; it has: {columns}")
+    return keys[0]
+
+
+def _normalise(names: pl.Series, by: str, manifest: Manifest, key: SiteKey) -> pl.Series:
+    """Write names from the table as `_names_of` writes those of the manifest."""
+    if by == "path":
+        root = f"{manifest.root.as_posix().rstrip('/')}/"
+        names = names.str.replace_all("\\", "/", literal=True)
+        return names.str.strip_prefix(root).str.strip_prefix("./")
+    hashers: Mapping[str, Callable[[str], str]] = {
+        "patient": key.patient,
+        "study": key.study,
+        "series": key.series,
+    }
+    if by not in hashers:
+        return names
+    known = set(manifest.rows[by].drop_nulls().unique().to_list())
+    unique = names.drop_nulls().unique().to_list()
+    hashed = {name: name if name in known else hashers[by](name) for name in unique}
+    return names.replace_strict(hashed, default=None, return_dtype=pl.String)
+
+
+def _names_of(manifest: Manifest, by: str) -> pl.Series:
+    if by == "file":
+        return manifest.rows["path"].str.split("/").list.last()
+    return manifest.rows[by]
+
+
+def _merge(given: pl.DataFrame, table: Path) -> pl.DataFrame:
+    """Return one row per name and frame, with columns `name`, `frame`, `label`, `split`."""
+    for column in ("frame", "split"):
+        if column not in given.columns:
+            given = given.with_columns(pl.lit(None, pl.String).alias(column))
+    given = given.select(pl.col("name", "frame", "label", "split").replace("", None))
+    if not given["frame"].drop_nulls().str.contains(r"^\d{1,9}$").all():
+        raise DataError(f"{table}: column 'frame' must hold whole numbers from 0")
+    if given["label"].is_null().all():
+        raise DataError(f"{table}: the column 'label' is empty")
+    splits = given["split"].str.to_lowercase().replace_strict(SPLITS, default="?")
+    if (given["split"].is_not_null() & (splits == "?")).any():
+        raise DataError(f"{table}: column 'split' must hold train, val or test")
+    given = given.with_columns(
+        pl.col("frame").cast(pl.Int32), pl.when(splits != "?").then(splits).alias("split")
+    )
+    given = given.filter(pl.col("name").is_not_null())
+    groups = given.group_by("name", "frame", maintain_order=True)
+    for column in ("label", "split"):
+        counts = groups.agg(pl.col(column).drop_nulls().n_unique())
+        clashes = counts.filter(pl.col(column) > 1)["name"]
+        if len(clashes):
+            examples = ", ".join(clashes.head(2).to_list())
+            raise DataError(f"{table}: {len(clashes)} name(s) with two {column}s: {examples}")
+    return groups.agg(pl.col("label", "split").drop_nulls().first())
+
+
+def _require_unambiguous(rows: pl.DataFrame, table: Path) -> None:
+    counts = rows.group_by("name", maintain_order=True).agg(pl.col("path").n_unique())
+    twice = counts.filter(pl.col("path") > 1)["name"]
+    if len(twice):
+        raise DataError(
+            f"{table}: {len(twice)} file name(s) stand in several folders, such as {twice[0]}; "
+            "use a column 'path', relative to the scanned folder"
+        )
+
+
+def _join(rows: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Add label and split: those of the frame where given, else those of the whole file."""
+    exact = wanted.filter(pl.col("frame").is_not_null())
+    whole = wanted.filter(pl.col("frame").is_null()).drop("frame")
+    joined = _add(_add(rows, exact, ["name", "frame"], "_exact"), whole, ["name"], "_whole")
+    return joined.with_columns(
+        pl.coalesce("label_exact", "label_whole").alias("label"),
+        pl.coalesce("split_exact", "split_whole", "split").alias("split"),
+    )
+
+
+def _add(rows: pl.DataFrame, values: pl.DataFrame, on: list[str], suffix: str) -> pl.DataFrame:
+    named = values.rename({name: f"{name}{suffix}" for name in values.columns if name not in on})
+    return rows.join(named, on=on, how="left", maintain_order="left")
+
+
+def _no_match(table: Path, by: str, given: pl.DataFrame, rows: pl.DataFrame) -> str:
+    """Say what stands on either side; identifiers of people only as hashes."""
+    theirs = given["name"].drop_nulls().head(2).to_list()
+    ours = rows["name"].drop_nulls().unique(maintain_order=True).head(2).to_list()
+    if not ours:
+        return f"{table}: no image has a {by}, so the column '{by}' cannot name any"
+    return (
+        f"{table}: its column '{by}' names no image; "
+        f"it has {', '.join(theirs) or 'nothing'}, the images have {', '.join(ours)}"
+    )

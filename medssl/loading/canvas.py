@@ -1,0 +1,133 @@
+"""One manifest row as a square 16-bit canvas: aspect kept, borders repeated outwards.
+
+The free strips of an image that is not square repeat its border rows or columns: black air stays
+black, white glass stays white, and no frame of a constant colour gives away the size of the image,
+by which an encoder could tell scanners or patients apart.
+"""
+
+import math
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medssl.config import Window
+from medssl.intensity import to_display
+from medssl.manifest import Manifest
+from medssl.manifest_paths import decode_path
+from medssl.sources.npz import NpzImages, open_npz
+from medssl.sources.open import read_display
+
+MARGIN = 1.15  # of the canvas over the view, so that a crop of the whole shrinks only a little
+_LOADING = threading.Lock()
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def choose_canvas(manifest: Manifest, image_size: int) -> int:
+    """Choose the side of the canvas for views of `image_size` px.
+
+    Somewhat larger than the view, but not larger than the largest image: images are not enlarged
+    before the crop does it.
+    """
+    sides = manifest.rows.select("rows", "columns").max_horizontal().max()
+    longest = int(sides) if isinstance(sides, int) else image_size
+    return max(8, min(math.ceil(image_size * MARGIN), longest))
+
+
+def choose_channels(manifest: Manifest) -> int:
+    """Return 3 if any image has colour, else 1."""
+    return 3 if (manifest.rows["channels"] == 3).any() else 1
+
+
+class CanvasReader:
+    """Reads the rows of one manifest; holds plain values only, so that workers can have it.
+
+    Attributes:
+        root: The folder the manifest's paths start from.
+        is_array: Whether every row is a slice of a NumPy archive, which needs no decoding.
+    """
+
+    def __init__(self, manifest: Manifest, *, canvas: int, channels: int, window: Window) -> None:
+        """Prepare to read canvases of `channels` x `canvas` x `canvas`."""
+        rows = manifest.rows
+        self.root = manifest.root
+        self.is_array = bool((rows["kind"] == "npz").all())
+        self._canvas = canvas
+        self._channels = channels
+        self._window = window
+        self._paths: list[str] = rows["path"].to_list()
+        self._kinds: list[str] = rows["kind"].to_list()
+        self._members: list[str | None] = rows["member"].to_list()
+        self._frames: list[int] = rows["frame"].to_list()
+        self._arrays: dict[tuple[str, str], NpzImages] = {}
+
+    def read(self, index: int) -> Tensor:
+        """Return the canvas of one row, uint16.
+
+        Raises:
+            IngestError: The file cannot be read any more.
+        """
+        path, kind, member = self._paths[index], self._kinds[index], self._members[index]
+        if kind == "npz":
+            decoded = self._array(path, member or "").decode(self._frames[index])
+            return to_canvas(to_display(decoded, self._window), self._canvas, self._channels)
+        display = read_display(
+            self.root / decode_path(path),
+            kind=kind,
+            member=member,
+            frame=self._frames[index],
+            window=self._window,
+        )
+        return to_canvas(display, self._canvas, self._channels)
+
+    def _array(self, path: str, member: str) -> NpzImages:
+        """Load an array once in each process; rows come in random order from several of them."""
+        with _LOADING:  # or each of several threads would load it
+            if (path, member) not in self._arrays:
+                with open_npz(self.root / decode_path(path), member) as images:
+                    self._arrays[path, member] = images
+            return self._arrays[path, member]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_arrays": {}}
+
+
+def to_canvas(display: npt.NDArray[np.float32], side: int, channels: int) -> Tensor:
+    """Fit an image into a square without changing its aspect.
+
+    Args:
+        display: `[1 or 3, rows, columns]`, 0 to 1.
+        side: Of the square, px; the longer side of the image becomes this long.
+        channels: 1 or 3.
+
+    Returns:
+        `[channels, side, side]`, uint16, 65535 for 1.
+    """
+    image = _with_channels(torch.from_numpy(np.ascontiguousarray(display)), channels)
+    rows, columns = image.shape[1:]
+    scale = side / max(rows, columns)
+    fitted = (max(1, round(rows * scale)), max(1, round(columns * scale)))
+    if fitted != (rows, columns):
+        image = F.interpolate(image[None], fitted, mode="bilinear", antialias=True)[0]
+    if fitted != (side, side):
+        image = F.pad(image[None], _margins(fitted, side), mode="replicate")[0]
+    stored: Tensor = image.clamp(0, 1).mul(65535).round().to(torch.uint16)
+    return stored
+
+
+def _with_channels(image: Tensor, channels: int) -> Tensor:
+    if len(image) == channels:
+        return image
+    if channels == 1:
+        return (torch.tensor(_LUMA)[:, None, None] * image).sum(dim=0, keepdim=True)
+    return image.expand(3, -1, -1)
+
+
+def _margins(fitted: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Return left, right, top, bottom, the image in the middle."""
+    free_rows, free_columns = side - fitted[0], side - fitted[1]
+    left, top = free_columns // 2, free_rows // 2
+    return left, free_columns - left, top, free_rows - top

@@ -1,0 +1,191 @@
+"""Manifest rows as square 16-bit canvases, in batches whose order depends on seed and epoch only.
+
+A file that became unreadable after the scan costs its own row, not the run: the row is left out
+of its batch (`DecodedBatch.index` says which rows are there), one warning names the sample, and
+`CanvasDataset.unreadable` lists all of them. It is not tried again in the same run, so that
+epochs stay comparable. A batch that loses more than half of its rows is a `DataError`, and so is
+any loss when several processes train together, where all must hold equally many rows.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medssl.config import Window
+from medssl.errors import DataError, IngestError
+from medssl.loading.cache import UNREADABLE, CanvasCache
+from medssl.loading.canvas import CanvasReader
+from medssl.loading.sampler import Step, StepSampler
+from medssl.manifest import Manifest
+from sslcore.cores import usable_cores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """Images as read, before any view.
+
+    Attributes:
+        pixels: `[batch, channels, canvas, canvas]`, uint16, 65535 for the brightest.
+        index: Row of the manifest each image came from, `[batch]`, int64.
+        epoch: From 0; together with `index` and the seed it decides the views.
+    """
+
+    pixels: Tensor
+    index: Tensor
+    epoch: int
+
+    def pin_memory(self) -> Self:
+        """Return the batch in memory that a GPU copies from without waiting."""
+        return replace(self, pixels=self.pixels.pin_memory(), index=self.index.pin_memory())
+
+
+class CanvasDataset(Dataset[Tensor]):
+    """Decoded images of one manifest, kept in memory as far as `cache_gb` reaches."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        canvas: int,
+        channels: int,
+        window: Window = Window.AUTO,
+        cache_gb: float = 1.0,
+    ) -> None:
+        """Prepare to read; nothing is decoded yet.
+
+        Args:
+            manifest: What to read.
+            canvas: Side of the delivered images, px; see `medssl.loading.canvas.choose_canvas`.
+            channels: 1 or 3; colour becomes grey and grey is repeated as needed.
+            window: How stored values become 0 to 1.
+            cache_gb: The first rows of the manifest that fit into this are decoded once only.
+        """
+        self.canvas = canvas
+        self.channels = channels
+        self._reader = CanvasReader(manifest, canvas=canvas, channels=channels, window=window)
+        self._samples: list[str] = manifest.rows["sample"].to_list()
+        self._cache = CanvasCache(len(manifest), (channels, canvas, canvas), cache_gb)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return one canvas, `[channels, canvas, canvas]`, uint16.
+
+        Raises:
+            IngestError: The file cannot be read any more.
+        """
+        pixels = self._cache.get(index)
+        if pixels is None:
+            pixels = self._reader.read(index)
+            self._cache.put(index, pixels)
+        return pixels
+
+    @property
+    def is_array(self) -> bool:
+        """Whether reading is copying from an array, so that worker processes would only cost."""
+        return self._reader.is_array
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """The samples left out so far, in the order of the manifest."""
+        rows = (self._cache.state == UNREADABLE).nonzero().flatten().tolist()
+        return tuple(self._samples[row] for row in rows)
+
+    def share_cache(self) -> None:
+        """Let worker processes fill one cache together; call it before they start."""
+        self._cache.share()
+
+    def read_batch(self, index: Tensor, epoch: int = 0, *, complete: bool = False) -> DecodedBatch:
+        """Return the canvases of the rows `index`, without those that cannot be read.
+
+        Args:
+            index: Rows of the manifest, `[batch]`, int64.
+            epoch: Passed on.
+            complete: Whether a missing row is an error.
+
+        Raises:
+            DataError: More than half of the rows are missing, and not one only; or any if
+                `complete`.
+        """
+        cached = self._cache.get_all(index)
+        if cached is not None:
+            return DecodedBatch(cached, index, epoch)
+        found = [(row, self._read_or_skip(row)) for row in index.tolist()]
+        canvases = [pixels for _, pixels in found if pixels is not None]
+        missing = len(index) - len(canvases)
+        if missing > max(1, len(index) // 2) or (missing and complete):
+            raise DataError(
+                f"{missing} of the {len(index)} images of a batch were readable when the folder"
+                f" was scanned but are not now; is {self._reader.root} still there? Or scan again"
+            )
+        rows = [row for row, pixels in found if pixels is not None]
+        blank = torch.empty((0, self.channels, self.canvas, self.canvas), dtype=torch.uint16)
+        pixels = torch.stack(canvases) if canvases else blank
+        return DecodedBatch(pixels, torch.tensor(rows, dtype=torch.int64), epoch)
+
+    def _read_or_skip(self, row: int) -> Tensor | None:
+        if self._cache.state[row] == UNREADABLE:
+            return None
+        try:
+            return self[row]
+        except IngestError as error:
+            self._cache.state[row] = UNREADABLE
+            logger.warning("sample %s left out: %s", self._samples[row], error.reason)
+            return None
+
+
+class _StepReader(Dataset[DecodedBatch]):
+    """Reads the batch of one step; runs in the worker processes."""
+
+    def __init__(self, dataset: CanvasDataset, *, complete: bool) -> None:
+        self._dataset = dataset
+        self._complete = complete
+
+    def __getitem__(self, step: Step) -> DecodedBatch:
+        rows = torch.tensor(step.rows)
+        return self._dataset.read_batch(rows, step.epoch, complete=self._complete)
+
+
+def build_loader(
+    dataset: CanvasDataset,
+    sampler: StepSampler,
+    *,
+    workers: int | None = None,
+    pin_memory: bool = False,
+) -> DataLoader[DecodedBatch]:
+    """Read the batches of `sampler`, one `DecodedBatch` per step, ahead of the training.
+
+    Args:
+        dataset: What to read from.
+        sampler: Which rows, in which order.
+        workers: Reading processes; by default none for arrays, else one per core less one.
+        pin_memory: For a device that copies faster from pinned memory.
+    """
+    if workers is None:
+        workers = 0 if dataset.is_array else max(1, min(8, usable_cores() - 1))
+    if workers:
+        dataset.share_cache()
+    return DataLoader(
+        _StepReader(dataset, complete=sampler.world > 1),
+        batch_size=None,
+        sampler=cast("torch.utils.data.Sampler[Step]", sampler),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def iter_canvases(dataset: CanvasDataset, batch_size: int) -> Iterator[DecodedBatch]:
+    """Read all rows in the order of the manifest; batches may be short, but never empty."""
+    for first in range(0, len(dataset), batch_size):
+        batch = dataset.read_batch(torch.arange(first, min(first + batch_size, len(dataset))))
+        if len(batch.index):
+            yield batch

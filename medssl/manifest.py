@@ -1,0 +1,155 @@
+"""The manifest: one row per image, the table that every later stage starts from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+
+from medssl.errors import DataError
+from medssl.manifest_paths import decode_path
+from medssl.tables import write_parquet
+
+VERSION = "1"
+VERSION_NOTE = "medssl.version"
+ROOT_NOTE = "medssl.root"
+SETTINGS_NOTE = "medssl.settings"
+
+SCHEMA = pl.Schema(
+    {
+        "sample": pl.String,  # keyed hash of path, member and frame: the name in all outputs
+        "path": pl.String,  # relative to the root, "/" between folders; see medssl.manifest_paths
+        "member": pl.String,  # array inside the file, such as "train_images"; else null
+        "frame": pl.Int32,  # from 0
+        "frames": pl.Int32,  # in the file
+        "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz; later nifti, series, slide
+        "rows": pl.Int32,
+        "columns": pl.Int32,
+        "slices": pl.Int32,  # of a volume; null for a plane
+        "channels": pl.Int32,  # after decoding: 1 or 3
+        "bits": pl.Int32,  # stored per value
+        "photometric": pl.String,  # as DICOM names it, also for other files
+        "modality": pl.String,  # a DICOM modality code, or null
+        "transfer_syntax": pl.String,  # DICOM UID, or null
+        "spacing_row_mm": pl.Float64,  # between rows
+        "spacing_column_mm": pl.Float64,  # between columns
+        "spacing_slice_mm": pl.Float64,  # between slices
+        "patient": pl.String,  # keyed hashes, or null where unknown
+        "study": pl.String,
+        "series": pl.String,
+        "content": pl.String,  # hash of the decoded pixels: equal for exact duplicates
+        "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
+        "label": pl.String,
+        "split": pl.String,  # train, val or test where the data brings its own, else null
+    }
+)
+
+REJECTED_SCHEMA = pl.Schema(
+    {
+        "path": pl.String,
+        "reason": pl.String,  # a value of medssl.errors.Reason
+        "detail": pl.String,  # words without values from the file
+        "stamp": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Rows and the folder their paths start from.
+
+    Attributes:
+        rows: A table of `SCHEMA`, in the order of path, member and frame.
+        root: Absolute folder.
+    """
+
+    rows: pl.DataFrame
+    root: Path
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def file(self, path: str) -> Path:
+        """Return the file that a value of the column `path` names."""
+        return self.root / decode_path(path)
+
+    def where(self, condition: pl.Expr) -> Self:
+        """Keep the rows that fulfil `condition`."""
+        return replace(self, rows=self.rows.filter(condition))
+
+
+def write_manifest(
+    manifest: Manifest, path: Path, *, about: Mapping[str, str] | None = None
+) -> None:
+    """Write the manifest as Parquet, whole or not at all.
+
+    Args:
+        manifest: What to write.
+        path: The file.
+        about: More to note in the file, such as the settings of the scan.
+    """
+    notes = {**(about or {}), VERSION_NOTE: VERSION, ROOT_NOTE: str(manifest.root)}
+    write_table(manifest.rows, SCHEMA, path, about=notes)
+
+
+def write_rejected(rows: pl.DataFrame, path: Path, *, about: Mapping[str, str]) -> None:
+    """Write the table of what was set aside, whole or not at all."""
+    write_table(rows, REJECTED_SCHEMA, path, about={**about, VERSION_NOTE: VERSION})
+
+
+def write_table(
+    rows: pl.DataFrame, schema: pl.Schema, path: Path, *, about: Mapping[str, str]
+) -> None:
+    """Write the columns of `schema` as Parquet with notes, whole or not at all."""
+    write_parquet(rows.select(schema.names()).cast(schema), path, about=about)
+
+
+def rejected_path(manifest: Path) -> Path:
+    """Return where the files set aside are listed: beside the manifest.
+
+    `manifest.parquet` has `rejected.parquet`, and `x.parquet` has `x.rejected.parquet`.
+    """
+    name = "rejected" if manifest.stem == "manifest" else f"{manifest.stem}.rejected"
+    return manifest.with_name(f"{name}{manifest.suffix}")
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """Return what was noted in a Parquet file.
+
+    Raises:
+        DataError: Not a readable Parquet file.
+    """
+    try:
+        return pl.read_parquet_metadata(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: not a readable Parquet file") from error
+
+
+def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
+    """Read what `write_manifest` wrote.
+
+    Args:
+        path: The Parquet file.
+        root: Where the images are now, if the folder has moved.
+
+    Raises:
+        DataError: The file is no manifest, of another version, or its root does not exist.
+    """
+    about = read_notes(path)
+    rows = _read(path)
+    if about.get(VERSION_NOTE) != VERSION or rows.schema != SCHEMA:
+        raise DataError(f"{path}: not a manifest of version {VERSION}; make one: medssl scan")
+    root = root or Path(about[ROOT_NOTE])
+    if not root.exists():
+        raise DataError(
+            f"{path}: its folder {root} does not exist; scan the folder where it is now"
+        )
+    return Manifest(rows, root)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: not a readable Parquet file") from error

@@ -1,0 +1,118 @@
+"""Chapters about the images and about how the report came to be."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+import yaml
+
+from medssl.report import tables, words
+from medssl.report.inputs import Inputs
+from medssl.report.parts import Cell, Code, Note, Part, Section, Table, Tables, Terms
+from sslcore.version import project_version, version_of
+
+_LIBRARIES = ("torch", "monai", "lightning-fabric", "scikit-learn", "pydicom", "numpy", "polars")
+_HIDDEN = "(a path, not shown)"
+
+
+def data_section(inputs: Inputs) -> Section:
+    """Return what images the run saw, and what was set aside."""
+    parts: list[Part] = []
+    lead = ""
+    if inputs.manifest is None:
+        parts.append(Note("The manifest of the run is missing, so its images can't be described."))
+    else:
+        rows = inputs.manifest.rows
+        lead = _overview(rows)
+        parts.append(Tables(tuple(_describe(rows))))
+    if inputs.rejected is None:
+        parts.append(
+            Note(
+                "No list of rejected files stands in the run: it was pretrained on a manifest or"
+                " an array; rejected.parquet then lies beside that."
+            )
+        )
+    elif inputs.rejected.is_empty():
+        parts.append(Note("Every file of the folder could be used.", "good"))
+    else:
+        parts.append(tables.rejected_by_reason(inputs.rejected))
+    return Section("data", "The images", tuple(parts), lead)
+
+
+def reading_section() -> Section:
+    """Return the explanations in plain words."""
+    return Section("reading", "How to read this", (Terms(words.HOW_TO_READ),))
+
+
+def setup_section(inputs: Inputs) -> Section:
+    """Return configurations without paths, and versions."""
+    parts: list[Part] = [
+        Code(f"{title}: configuration", yaml.safe_dump(without_paths(tree), sort_keys=False))
+        for title, tree in inputs.configs.items()
+    ]
+    if not parts:
+        parts.append(Note("config.yaml of the run is missing or can't be read."))
+    versions = [("medrec-ssl", project_version()), ("Python", platform.python_version())]
+    versions += [(name, version_of(name) or "not installed") for name in _LIBRARIES]
+    rows = tuple((Cell(name), Cell(version)) for name, version in versions)
+    caption = "Versions of the installation that wrote this report"
+    parts.append(Table(caption, ("Package", "Version"), (("", rows),), numeric=False))
+    return Section("setup", "Configuration and versions", tuple(parts))
+
+
+def without_paths(tree: Any) -> Any:
+    """Copy a configuration; what names a place on the disk is left out."""
+    if isinstance(tree, Mapping):
+        return {
+            key: _HIDDEN
+            if value is not None and key in ("path", "labels")
+            else without_paths(value)
+            for key, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [without_paths(item) for item in tree]
+    if isinstance(tree, str) and ("/" in tree or "\\" in tree):
+        return _HIDDEN
+    return tree
+
+
+def _overview(rows: pl.DataFrame) -> str:
+    patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
+    whose = f"of {words.count(patients, 'patient')}" if patients else "of unknown patients"
+    copies = len(rows) - rows["content"].n_unique() if not rows["content"].has_nulls() else 0
+    text = f"{words.count(len(rows), 'image')} {whose}."
+    if patients and rows["patient"].has_nulls():
+        text += f" The patient of {words.count(rows['patient'].null_count(), 'image')} is unknown."
+    if copies:
+        text += f" {words.count(copies, 'exact copy', 'exact copies')} among them."
+    if patients:
+        sizes = rows.drop_nulls("patient").group_by("patient").len()["len"].to_list()
+        text += f" A patient has {min(sizes):,} to {max(sizes):,} images."
+    return text
+
+
+def _describe(rows: pl.DataFrame) -> list[Table]:
+    size = pl.format(f"{{}} {words.TIMES} {{}}", pl.col("columns"), pl.col("rows"))
+    named = rows.with_columns(
+        pl.col("kind").replace(words.KINDS),
+        size=pl.when(pl.col("slices").is_null())
+        .then(size)
+        .otherwise(pl.format(f"{{}} {words.TIMES} {{}}", size, pl.col("slices"))),
+        depth=pl.format("{} bit, {}", pl.col("bits"), _color()),
+    )
+    columns = (
+        ("kind", "Kinds of file", "Kind"),
+        ("modality", "Modalities", "Code"),
+        ("size", "Sizes", f"Columns {words.TIMES} rows, px"),
+        ("depth", "Depth", "Stored"),
+        ("photometric", "Photometric interpretation", "As DICOM names it"),
+        ("label", "Labels", "Label"),
+        ("split", "Splits of the data", "Part"),
+    )
+    made = (tables.value_counts(named, *column) for column in columns)
+    return [table for table in made if table]
+
+
+def _color() -> pl.Expr:
+    return pl.when(pl.col("channels") == 1).then(pl.lit("grey")).otherwise(pl.lit("colour"))

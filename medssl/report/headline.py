@@ -1,0 +1,124 @@
+"""The first lines of a report: what was done, and what came out."""
+
+from medssl.report import words
+from medssl.report.inputs import Inputs
+from medssl.report.parts import Tile, VerdictTone
+from medssl.report.results import SCRATCH, Measure, Results
+
+_USUAL_FRACTION = 0.1
+_MOST_TILES = 4
+
+
+def headline(inputs: Inputs) -> str:
+    """Return the result in one line: at 10 % of the labels where there is such a result."""
+    if not inputs.results:
+        return f"{_method(inputs)} pretraining{_of_backbone(inputs)}"
+    results = inputs.results
+    labels = _typical_amount(results)
+    ours = results.measure(labels, results.main_model, "auroc")
+    if not ours:
+        return f"{_method(inputs)} pretraining and what it is worth with few labels"
+    text = f"With {words.amount(labels)}: AUROC\N{NO-BREAK SPACE}{words.decimals(ours.value)}"
+    theirs = results.measure(labels, SCRATCH, "auroc")
+    if theirs and results.main_model != SCRATCH:
+        text += f", from scratch\N{NO-BREAK SPACE}{words.decimals(theirs.value)}"
+    return text
+
+
+def summary(inputs: Inputs) -> str:
+    """Return what was done, in one or two sentences."""
+    text = f"A network{_of_backbone(inputs, ' (', ')')} was pretrained with {_method(inputs)}"
+    if inputs.manifest:
+        text += f" on {_images(inputs)}, without labels"
+    if inputs.log:
+        text += f", for {words.count(inputs.log[-1]['step'], 'step')}"
+    text += "."
+    results = inputs.results
+    if not results:
+        return text
+    learnt = words.listed([words.amount(labels) for labels in results.amounts])
+    test = results.data.test
+    tested = f"{words.count(test.images, 'image')}"
+    if test.patients is not None:
+        other = "other " if results.split == "patient" else ""
+        tested += f" of {words.count(test.patients, other + 'patient')}"
+    how = "fine-tuned" if results.main_model == "finetuned" else "used"
+    return (
+        f"{text} It was then {how} to tell {_classes(results)} apart, learning from {learnt};"
+        f" tested on {tested}."
+    )
+
+
+def tiles(results: Results | None) -> tuple[Tile, ...]:
+    """Return one tile per amount of labels."""
+    if not results:
+        return ()
+    amounts = results.amounts
+    if len(amounts) > _MOST_TILES:  # the fewest, the usual one, the most
+        amounts = list(dict.fromkeys([amounts[0], _typical_amount(results), amounts[-1]]))
+    made = (_tile(results, labels) for labels in amounts)
+    return tuple(tile for tile in made if tile)
+
+
+def verdict(difference: Measure | None) -> tuple[str, VerdictTone]:
+    """Return what a difference says, and its tone."""
+    if not difference or difference.low is None or difference.high is None:
+        return "", "neutral"
+    text = words.signed(difference.value)
+    if difference.low > 0:
+        return f"{text}, better than from scratch", "good"
+    if difference.high < 0:
+        return f"{text}, worse than from scratch", "bad"
+    return f"{text}, no clear difference", "neutral"
+
+
+def _tile(results: Results, labels: str) -> Tile | None:
+    ours = results.measure(labels, results.main_model, "auroc")
+    found = results.find(labels, results.main_model)
+    if not ours or not found:
+        return None
+    theirs = results.measure(labels, SCRATCH, "auroc")
+    text, tone = verdict(results.against_scratch(labels, "auroc"))
+    return Tile(
+        title=f"AUROC, {words.amount(labels)} ({found.num_labels:,})",
+        value=words.decimals(ours.value),
+        interval=words.interval(ours),
+        versus=f"from scratch {words.decimals(theirs.value)}" if theirs else "",
+        verdict=text,
+        tone=tone,
+    )
+
+
+def _typical_amount(results: Results) -> str:
+    """Choose by a rule that doesn't look at the results: nearest to 10 %, else in the middle."""
+    fractions = {item.labels: item.fraction for item in results.results if item.fraction}
+    if fractions:
+        return min(fractions, key=lambda labels: abs(fractions[labels] - _USUAL_FRACTION))
+    return results.amounts[len(results.amounts) // 2]
+
+
+def _method(inputs: Inputs) -> str:
+    name = inputs.config.method.name if inputs.config else ""
+    return words.METHODS.get(name, name) or "Self-supervised"
+
+
+def _of_backbone(inputs: Inputs, before: str = " of a ", after: str = "") -> str:
+    if not inputs.config:
+        return ""
+    name = inputs.config.backbone.name
+    return f"{before}{words.BACKBONES.get(name, name)}{after}"
+
+
+def _images(inputs: Inputs) -> str:
+    rows = inputs.manifest.rows if inputs.manifest else None
+    if rows is None:
+        return "images"
+    text = words.count(len(rows), "image")
+    patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
+    return f"{text} of {words.count(patients, 'patient')}" if patients else text
+
+
+def _classes(results: Results) -> str:
+    if len(results.classes) <= 4:
+        return words.listed(results.classes)
+    return f"{len(results.classes)} classes"

@@ -1,0 +1,172 @@
+"""Tables of a report."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from medssl.report import words
+from medssl.report.parts import Cell, Table
+from medssl.report.results import Measure, Part, Results
+
+_LOWER_IS_BETTER = {"calibration_error"}
+_MOST_VALUES = 5
+
+
+def all_numbers(results: Results) -> Table:
+    """Return every metric of every model, grouped by the amount of labels; the best are strong."""
+    metrics = [
+        name for name in words.METRICS if any(name in item.metrics for item in results.results)
+    ]
+    groups = []
+    for labels in results.amounts:
+        models = [model for model in results.models if results.find(labels, model)]
+        best = {metric: _best(results, labels, models, metric) for metric in metrics}
+        rows = tuple(
+            (
+                Cell(words.MODELS.get(model, model)),
+                *(
+                    _number(results.measure(labels, model, metric), strong=best[metric] == model)
+                    for metric in metrics
+                ),
+            )
+            for model in models
+        )
+        groups.append((_amount(results, labels), rows))
+    return Table(
+        caption="Mean over label draws, with its 95 % interval; the best of each column in bold",
+        head=("Model", *(words.METRICS[name] for name in metrics)),
+        groups=tuple(groups),
+    )
+
+
+def all_comparisons(results: Results) -> Table | None:
+    """Return every difference between models with its interval, a column per amount of labels."""
+    found = {
+        (item.metric, item.model, item.against, item.labels): item.difference
+        for item in results.comparisons
+    }
+    groups = []
+    for metric in dict.fromkeys(key[0] for key in found):
+        pairs = dict.fromkeys(key[1:3] for key in found if key[0] == metric)
+        rows = tuple(
+            (
+                Cell(f"{words.MODELS.get(model, model)} {words.MINUS} {_in_sentence(against)}"),
+                *(
+                    _difference(found.get((metric, model, against, labels)))
+                    for labels in results.amounts
+                ),
+            )
+            for model, against in pairs
+        )
+        groups.append((words.METRICS.get(metric, metric), rows))
+    if not groups:
+        return None
+    return Table(
+        caption="Differences, measured on the same resamples of the test patients; bold where the"
+        " interval leaves out 0",
+        head=(
+            f"First {words.MINUS} second",
+            *(words.capital(words.amount(item)) for item in results.amounts),
+        ),
+        groups=tuple(groups),
+    )
+
+
+def confusion(classes: Sequence[str], matrix: Sequence[Sequence[float]], caption: str) -> Table:
+    """Return a confusion matrix in images, shaded by the share of the true class."""
+    rows = []
+    for name, counts in zip(classes, matrix, strict=True):
+        total = sum(counts) or 1
+        cells = [
+            Cell(f"{number:,.0f}", f"{100 * number / total:.0f} %", share=number / total)
+            for number in counts
+        ]
+        rows.append((Cell(name), *cells))
+    return Table(caption, ("Truth ↓ decision →", *classes), (("", tuple(rows)),))
+
+
+def split_sizes(results: Results) -> Table:
+    """Return images, patients and classes of each part of the split."""
+    data = results.data
+    rows = tuple(
+        (Cell(name), *_sizes(part, results.classes))
+        for name, part in (
+            ("Training", data.train),
+            ("Validation", data.val),
+            ("Test", data.test),
+        )
+    )
+    head = ("Part", "Images", "Patients", *results.classes)
+    return Table("The split that the results stand on", head, (("", rows),))
+
+
+def value_counts(rows: pl.DataFrame, column: str, caption: str, head: str) -> Table | None:
+    """Return how many rows have each value of `column`, the most frequent first."""
+    counts = (
+        rows.drop_nulls(column)
+        .group_by(column)
+        .len()
+        .sort(["len", column], descending=[True, False])
+    )
+    if counts.is_empty():
+        return None
+    pairs = [(str(value), int(number)) for value, number in counts.rows()]
+    most = _MOST_VALUES if len(pairs) > _MOST_VALUES + 1 else len(pairs)
+    cells = [(Cell(value), Cell(f"{number:,}")) for value, number in pairs[:most]]
+    if len(pairs) > most:
+        rest = sum(number for _, number in pairs[most:])
+        cells.append((Cell(f"{len(pairs) - most} others"), Cell(f"{rest:,}")))
+    missing = rows[column].null_count()
+    if missing:
+        cells.append((Cell("not known"), Cell(f"{missing:,}")))
+    return Table(caption, (head, "Images"), (("", tuple(cells)),))
+
+
+def rejected_by_reason(rejected: pl.DataFrame) -> Table:
+    """Return how many files were set aside, by reason; no paths."""
+    counts = rejected.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    known = {reason.value: meaning for reason, meaning in words.REASONS.items()}
+    rows = tuple(
+        (Cell(str(reason).replace("_", " ")), Cell(f"{number:,}"), Cell(known.get(reason, "")))
+        for reason, number in counts.iter_rows()
+    )
+    return Table("Files set aside", ("Reason", "Files", "Meaning"), (("", rows),), numeric=False)
+
+
+def _amount(results: Results, labels: str) -> str:
+    number = max(item.num_labels for item in results.results if item.labels == labels)
+    return f"{words.capital(words.amount(labels))} ({words.count(number, 'image')})"
+
+
+def _in_sentence(model: str) -> str:
+    name = words.MODELS.get(model, model)
+    return name[0].lower() + name[1:]
+
+
+def _number(measure: Measure | None, *, strong: bool) -> Cell:
+    if not measure:
+        return Cell(words.DASH)
+    return Cell(words.decimals(measure.value), words.interval(measure), strong=strong)
+
+
+def _difference(measure: Measure | None) -> Cell:
+    if not measure:
+        return Cell(words.DASH)
+    low, high = measure.low, measure.high
+    clear = low is not None and high is not None and (low > 0 or high < 0)
+    return Cell(words.signed(measure.value), words.interval(measure, with_sign=True), strong=clear)
+
+
+def _best(results: Results, labels: str, models: list[str], metric: str) -> str | None:
+    found = {model: results.measure(labels, model, metric) for model in models}
+    values = {model: item.value for model, item in found.items() if item and item.value is not None}
+    if not values:
+        return None
+    choose = min if metric in _LOWER_IS_BETTER else max
+    return choose(values, key=values.__getitem__)
+
+
+def _sizes(part: Part, classes: Sequence[str]) -> list[Cell]:
+    patients = words.DASH if part.patients is None else f"{part.patients:,}"
+    numbers = [f"{part.per_class.get(name, 0):,}" for name in classes]
+    return [Cell(f"{part.images:,}"), Cell(patients), *map(Cell, numbers)]

@@ -1,0 +1,80 @@
+"""The chapter that shows what pretraining saw: augmented views beside their sources."""
+
+import torch
+
+from medssl.config import PretrainConfig
+from medssl.errors import DataError, IngestError
+from medssl.loading.dataset import CanvasDataset
+from medssl.manifest import Manifest
+from medssl.report import words
+from medssl.report.choosing import in_turns
+from medssl.report.inputs import Inputs
+from medssl.report.parts import Note, Section, Sheet, Strip
+from medssl.report.sheets import picture, to_bytes
+from medssl.run_data import image_shape, training_rows
+from medssl.views import build_views
+from sslcore.errors import ConfigError
+
+_SOURCES = 6
+_EPOCHS = 3  # two views each
+
+
+def view_section(inputs: Inputs) -> Section:
+    """Return the sheet, or the reason why there is none."""
+    title = "Augmented views"
+    config = inputs.config
+    if config is None or inputs.manifest is None:
+        reason = "The configuration or the manifest of the run is missing, so no views can be made."
+        return Section("views", title, (Note(reason),))
+    if not inputs.has_images or config.data.canvas is None or config.data.channels == "auto":
+        reason = (
+            "No views can be made: the folder with the images is no longer where the manifest says,"
+            " or the run ended before its configuration was complete."
+        )
+        return Section("views", title, (Note(reason),))
+    try:
+        strips = _strips(config, training_rows(inputs.manifest, config.data))
+    except (DataError, ConfigError):
+        strips = ()
+    if not strips:
+        reason = "No views can be made: none of the chosen images can be read now."
+        return Section("views", title, (Note(reason),))
+    preset = config.views.preset.value
+    lead = (
+        f"What pretraining learnt from: preset “{preset}”, {config.image_size} px. The network had"
+        " to recognise that the views of one row show the same image."
+    )
+    caption = (
+        f"Left: the image as it is read. Right: the very views of it in the first"
+        f" {words.count(_EPOCHS, 'epoch')}, two each. If a view no longer shows what the diagnosis"
+        " rests on, weaken the views: --set views.strength, views.crop_scale."
+    )
+    return Section("views", title, (Sheet(caption, "Image", "Views", strips),), lead)
+
+
+def _strips(config: PretrainConfig, manifest: Manifest) -> tuple[Strip, ...]:
+    channels, canvas = image_shape(config)
+    dataset = CanvasDataset(
+        manifest, canvas=canvas, channels=channels, window=config.data.window, cache_gb=0
+    )
+    maker = build_views(config.views, config.views.preset, config.image_size, channels)
+    strips = []
+    for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), _SOURCES):
+        try:
+            pixels = dataset[row][None].float() / 65535
+        except IngestError:
+            continue
+        index = torch.tensor([row])
+        views = [
+            maker.display(view)[0]
+            for epoch in range(_EPOCHS)
+            for view in maker(pixels, index, seed=config.run.seed, epoch=epoch).views
+        ]
+        key = words.short(manifest.rows["sample"][row])
+        lead = picture(to_bytes(pixels[0].numpy()), alt=f"Image {key}", lines=(f"image {key}",))
+        others = [
+            picture(to_bytes(view.numpy()), alt=f"View {number} of image {key}")
+            for number, view in enumerate(views, start=1)
+        ]
+        strips.append(Strip(lead, tuple(others)))
+    return tuple(strips)

@@ -1,0 +1,226 @@
+"""Names and explanations as a reader of the report knows them, and how numbers are written."""
+
+from medssl.errors import Reason
+from medssl.report.results import Measure
+
+METHODS = {
+    "simclr": "SimCLR",
+    "moco_v2": "MoCo v2",
+    "byol": "BYOL",
+    "simsiam": "SimSiam",
+    "barlow_twins": "Barlow Twins",
+    "vicreg": "VICReg",
+    "triplet": "Triplet",
+}
+
+BACKBONES = {
+    "resnet10": "ResNet-10",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "densenet121": "DenseNet-121",
+    "efficientnet_b0": "EfficientNet-B0",
+    "vit_tiny": "ViT-Tiny",
+    "vit_small": "ViT-Small",
+}
+
+MODELS = {
+    "finetuned": "Pretrained, fine-tuned",
+    "linear_probe": "Pretrained, linear probe",
+    "knn": "Pretrained, kNN",
+    "scratch": "From scratch",
+    "untrained_probe": "Untrained, linear probe",
+    "pixels_probe": "Raw pixels, linear probe",
+}
+
+MODEL_COLORS = {
+    "finetuned": 2,
+    "linear_probe": 0,
+    "knn": 3,
+    "scratch": 1,
+    "untrained_probe": 7,
+    "pixels_probe": 6,
+}
+
+METRICS = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "Balanced accuracy",
+    "average_precision": "Average precision",
+    "accuracy": "Accuracy",
+    "calibration_error": "Calibration error",
+}
+
+KINDS = {
+    "dicom": "DICOM",
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "npz": "MedMNIST array",
+}
+
+REASONS = {
+    Reason.EMPTY: "the file has no content",
+    Reason.NOT_AN_IMAGE: "neither DICOM nor one of the image formats",
+    Reason.NO_PIXELS: "DICOM without an image, such as a report or a directory",
+    Reason.TRUNCATED: "the file ends before the image does",
+    Reason.CORRUPT: "damaged: it does not follow its own format",
+    Reason.UNSUPPORTED: "readable, but of a kind that no reader here handles",
+    Reason.TOO_LARGE: "more pixels than the limit that guards the memory",
+    Reason.NO_PERMISSION: "this account may not read the file",
+    Reason.VANISHED: "gone between listing the folder and reading it",
+    Reason.DECODER_CRASHED: "the decoder stopped working on it",
+}
+
+HOW_TO_READ = (
+    (
+        "Pretraining",
+        (
+            "The network first looked at images without any labels, and learnt to recognise the"
+            " same image in two differently changed copies. What it learnt that way is then used"
+            " to learn the diagnosis from few labels."
+        ),
+    ),
+    (
+        "From scratch",
+        (
+            "The same network, with the same labels and the same test images, but without"
+            " pretraining. The distance to it is what pretraining is worth here."
+        ),
+    ),
+    (
+        "Linear probe, kNN",
+        (
+            "Two ways to use a network without changing it: a weighted sum of its outputs,"
+            " fitted to the labels; or a vote of the most similar labelled images. Untrained:"
+            " the same with a network of random weights. Raw pixels: without any network."
+            " Both show what would have come out without learning from images."
+        ),
+    ),
+    (
+        "AUROC",
+        (
+            "Take one image of the class and one of another, at random: how often the model"
+            " ranks them the right way round. 0.5 is guessing, 1 is perfect. It does not depend"
+            " on a threshold."
+        ),
+    ),
+    (
+        "Balanced accuracy",
+        (
+            "The share of correct decisions, counted for each class and then averaged, so that"
+            " a frequent class does not hide a rare one. Guessing between two classes gives 0.5."
+        ),
+    ),
+    (
+        "Average precision",
+        (
+            "How pure the list of images is that the model calls most likely, averaged over all"
+            " cut-offs. Compare it with the share of the class among the test images."
+        ),
+    ),
+    (
+        "Calibration error",
+        (
+            "The mean distance between what the model claims and what is true: of the images it"
+            " is 80 % sure of, 80 % should be right. 0 is best."
+        ),
+    ),
+    (
+        "95 % interval",
+        (
+            "Small grey numbers and thin bars. The test patients were drawn again and again;"
+            " the interval holds 95 % of the results. If few patients were tested it is wide,"
+            " and rightly so. A difference whose interval contains 0 may be chance."
+        ),
+    ),
+    (
+        "Loss",
+        (
+            "What pretraining minimises. It should fall and then flatten; its absolute value"
+            " means nothing and can't be compared between methods."
+        ),
+    ),
+    (
+        "Spread, effective rank",
+        (
+            "Whether the network still tells images apart. A fall towards 0, or towards rank 1,"
+            " means that everything looks the same to it (collapse)."
+        ),
+    ),
+    (
+        "Alignment, uniformity",
+        (
+            "How close two copies of one image lie (lower is closer), and how evenly all images"
+            " use the space (lower is more even). Good training lowers both."
+        ),
+    ),
+    (
+        "Map of the images",
+        (
+            "Each point is an image; near points look alike to the network. Distances across"
+            " the map, axes and empty space mean nothing. The map is made without the labels,"
+            " which only give the colours."
+        ),
+    ),
+    (
+        "What this is not",
+        (
+            "A measurement on one collection of images, not a proof of clinical value. Other"
+            " scanners, hospitals and patients can give other results."
+        ),
+    ),
+)
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def count(number: int, singular: str, plural: str = "") -> str:
+    """Return `1 patient`, `2,951 images`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def decimals(value: float | None) -> str:
+    """Return three decimals, or a dash."""
+    return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """Return three decimals with their sign (a real minus), or a dash."""
+    return DASH if value is None else f"{value:+.3f}".replace("-", MINUS)
+
+
+def interval(measure: Measure, *, with_sign: bool = False) -> str:
+    """Return both ends, or nothing if there is no interval."""
+    if measure.low is None or measure.high is None:
+        return ""
+    if with_sign:
+        return f"{signed(measure.low)} to {signed(measure.high)}"
+    return f"{decimals(measure.low)} {DASH} {decimals(measure.high)}"
+
+
+def amount(labels: str) -> str:
+    """Return an amount of labels as the middle of a sentence: `10 % of the labels`."""
+    if labels.rstrip(" %") == "100":
+        return "all labels"
+    if "%" in labels:
+        return f"{labels.rstrip(' %')}\N{NO-BREAK SPACE}% of the labels"
+    return labels.replace(
+        "per class", "label per class" if labels[:2] == "1 " else "labels per class"
+    )
+
+
+def capital(text: str) -> str:
+    """Begin with a capital letter, and leave the others alone."""
+    return text[:1].upper() + text[1:]
+
+
+def listed(items: list[str]) -> str:
+    """Return `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def short(key: str) -> str:
+    """Return as much of a keyed hash as tells rows apart on a page."""
+    return key[:6]

@@ -1,0 +1,147 @@
+"""The data of a run: from a path to the manifest rows to learn from, and what follows from them."""
+
+from pathlib import Path
+
+import polars as pl
+
+from medssl.backbones import KNOWN, choose_stem
+from medssl.config import DataConfig, Preset, PretrainConfig
+from medssl.errors import DataError
+from medssl.loading.canvas import choose_canvas, choose_channels
+from medssl.manifest import Manifest, read_manifest
+from medssl.scanning.scan import ScanOptions, scan
+from medssl.views import choose_preset
+from sslcore.config import suggest
+from sslcore.console import Progress
+from sslcore.device import choose_device, choose_precision
+from sslcore.errors import ConfigError
+from sslcore.methods.registry import default_learning_rate
+from sslcore.training.settings import RunConfig
+
+
+def open_data(path: Path, *, scanned_to: Path, workers: int | None = None) -> Manifest:
+    """Read the manifest at `path`, or scan the folder or archive there.
+
+    Args:
+        path: Manifest, folder, or MedMNIST archive.
+        scanned_to: Where the manifest of a scan is written; rejected files are listed beside it.
+        workers: Scanning processes.
+
+    Raises:
+        DataError: Nothing is there, or nothing in it can be used.
+    """
+    if path.suffix == ".parquet":
+        return read_manifest(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a folder, manifest.parquet or .npz")
+    options = ScanOptions(workers=workers)
+    with Progress("scan") as progress:
+        scan(path, scanned_to, options, progress)
+    return read_manifest(scanned_to)
+
+
+def require_scanned(path: Path) -> None:
+    """Refuse a folder: while one process scans it, the others would wait until they give up.
+
+    Raises:
+        ConfigError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise ConfigError(
+            f"{path}: several processes need a scanned folder; run `medssl scan {path} --out"
+            " manifest.parquet` first and give that file, or set run.devices=1"
+        )
+
+
+def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
+    """Keep the images to learn from: of usable modalities and of the chosen splits.
+
+    Raises:
+        DataError: No image remains.
+        ConfigError: A split that the data does not have.
+    """
+    excluded = list(data.exclude_modalities)
+    used = manifest.where(pl.col("modality").is_null() | ~pl.col("modality").is_in(excluded))
+    if data.splits is None:
+        used = used.where(pl.col("split").is_null() | (pl.col("split") != "test"))
+    else:
+        present = sorted(manifest.rows["split"].drop_nulls().unique())
+        for name in data.splits:
+            if name not in present:
+                raise ConfigError(f"data.splits: no split {name!r}; {suggest(name, present)}")
+        used = used.where(pl.col("split").is_in(list(data.splits)))
+    if not len(used):
+        raise DataError(
+            f"none of {len(manifest)} images remains to learn from; change data.splits"
+            f" (now {data.splits or 'all but test'}) or data.exclude_modalities ({excluded})"
+        )
+    return used
+
+
+def check_names(config: PretrainConfig) -> None:
+    """Raise `ConfigError` for an unknown backbone, before any time is spent on data."""
+    name = config.backbone.name
+    if name not in KNOWN:
+        raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, KNOWN)}")
+
+
+def image_shape(config: PretrainConfig) -> tuple[int, int]:
+    """Return channels and canvas of a resolved configuration."""
+    channels, canvas = config.data.channels, config.data.canvas
+    if channels == "auto" or canvas is None:
+        raise TypeError("expected a resolved configuration")
+    return channels, canvas
+
+
+def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
+    """Replace every "auto" and default that depends on data or machine by its value.
+
+    Resolving twice changes nothing.
+
+    Raises:
+        DataError: See `training_rows`.
+        ConfigError: See there, and for a batch larger than the data.
+    """
+    data, run = config.data, config.run
+    rows = training_rows(manifest, data)
+    _require_full_batch(len(rows), run)
+    auto_preset = config.views.preset == Preset.AUTO
+    auto_stem = config.backbone.stem == "auto"
+    values: dict[str, dict[str, object]] = {
+        "data": {
+            "path": data.path.absolute(),
+            "channels": choose_channels(rows) if data.channels == "auto" else data.channels,
+            "canvas": data.canvas or choose_canvas(rows, config.image_size),
+        },
+        "views": {"preset": choose_preset(rows) if auto_preset else config.views.preset},
+        "backbone": {"stem": choose_stem(config.image_size) if auto_stem else config.backbone.stem},
+        "optim": {
+            "learning_rate": config.optim.learning_rate
+            or default_learning_rate(config.method, config.optim.name)
+        },
+        "run": {
+            "steps": run.steps or run.epochs * (len(rows) // run.batch_size),
+            "precision": choose_precision("auto", choose_device(run.device))
+            if run.precision == "auto"
+            else run.precision,
+        },
+    }
+    sections = {
+        name: getattr(config, name).model_copy(update=update) for name, update in values.items()
+    }
+    return config.model_copy(update=sections)
+
+
+def _require_full_batch(count: int, run: RunConfig) -> None:
+    if run.batch_size <= count:
+        return
+    largest = count - count % run.devices
+    if largest < 2:
+        raise ConfigError(
+            f"expected at least {max(2, run.devices)} images to learn from on {run.devices}"
+            f" process(es), got {count}"
+        )
+    raise ConfigError(
+        f"run.batch_size {run.batch_size} is more than the {count} images to learn from;"
+        f" the largest possible is --batch-size {largest}"
+    )

@@ -1,0 +1,118 @@
+"""All that one pretraining run is made of, built from the files in its folder."""
+
+from dataclasses import dataclass
+
+from lightning_fabric import Fabric
+from monai.networks.nets.efficientnet import MBConvBlock
+from torch import nn
+from torch.optim import Optimizer
+
+from medssl.backbones import Backbone, build_backbone
+from medssl.config import PretrainConfig
+from medssl.encoder import EncoderSpec, build_spec_views
+from medssl.health import HealthImages, pick_images
+from medssl.loading.dataset import CanvasDataset
+from medssl.manifest import read_manifest
+from medssl.run_data import image_shape, training_rows
+from medssl.run_folder import RunFolder
+from medssl.views import MultiViewMaker
+from sslcore.device import share_batch_statistics
+from sslcore.methods.method import ViewMethod
+from sslcore.methods.registry import build_method, default_learning_rate
+from sslcore.random import seeded
+from sslcore.training.checkpoint import read_encoder_description
+from sslcore.training.optimizers import build_optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """All that one run is made of."""
+
+    config: PretrainConfig
+    dataset: CanvasDataset
+    images: HealthImages
+    maker: MultiViewMaker
+    spec: EncoderSpec
+    backbone: Backbone
+    method: ViewMethod
+    optimizer: Optimizer
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        run = self.config.run
+        return run.steps or run.epochs * (len(self.dataset) // run.batch_size)
+
+
+def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
+    """Build the parts from the files in `folder`; every process does the same."""
+    config = folder.read_config()
+    manifest = training_rows(read_manifest(folder.manifest), config.data)
+    channels, canvas = image_shape(config)
+    dataset = CanvasDataset(
+        manifest,
+        canvas=canvas,
+        channels=channels,
+        window=config.data.window,
+        cache_gb=config.data.cache_gb,
+    )
+    images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)
+    method, backbone = build_run_method(config, channels)
+    spec = EncoderSpec.of_run(
+        config, statistics=_statistics(images, folder), feature_dim=backbone.feature_dim
+    )
+    method.to(fabric.device)
+    share_batch_statistics(method, fabric)
+    optimizer = build_optimizer(
+        method,
+        config.optim,
+        batch_size=config.run.batch_size,
+        default_rate=default_learning_rate(config.method, config.optim.name),
+    )
+    maker = build_spec_views(spec, config.views)
+    return RunParts(config, dataset, images, maker, spec, backbone, method, optimizer)
+
+
+def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod, Backbone]:
+    """Build encoder and method from the run's seed."""
+    with seeded(config.run.seed):
+        backbone = build_backbone(
+            config.backbone.name,
+            channels=channels,
+            image_size=config.image_size,
+            stem=config.backbone.stem,
+            width=config.backbone.width,
+        )
+        _switch_off_dropout(backbone)
+        method = build_method(config.method, backbone, backbone.feature_dim)
+    return method, backbone
+
+
+def describe(parts: RunParts, fabric: Fabric) -> str:
+    """Say what was chosen, above all where the data did not tell it for sure."""
+    config = parts.config
+    return (
+        f"{len(parts.dataset)} images, {config.method.name} with {config.backbone.name} on"
+        f" {fabric.device.type}, {parts.steps} steps of {config.run.batch_size};"
+        f" views of {config.image_size} px as of a {config.views.preset}"
+        " (something else? set views.preset)"
+    )
+
+
+def _switch_off_dropout(backbone: Backbone) -> None:
+    """Leave chance to the views, which a resumed run repeats; dropout draws from global state."""
+    for part in backbone.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, MBConvBlock):  # of EfficientNet
+            part.drop_connect_rate = 0.0
+
+
+def _statistics(
+    images: HealthImages, folder: RunFolder
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Take mean and deviation from the run if it has them: images may have vanished since."""
+    if not folder.encoder.with_suffix(".json").exists():
+        return images.statistics()
+    stored = read_encoder_description(folder.encoder)
+    return tuple(stored["mean"]), tuple(stored["std"])

@@ -1,0 +1,168 @@
+"""What a scan has finished so far, on disk: so that it resumes, and that memory stays flat."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from medssl.errors import DataError
+from medssl.manifest import (
+    REJECTED_SCHEMA,
+    SCHEMA,
+    SETTINGS_NOTE,
+    read_notes,
+    rejected_path,
+    write_table,
+)
+from medssl.scanning.walk import SetAside
+from medssl.scanning.worker import Outcome, Row
+from sslcore.errors import OutputError
+from sslcore.files import in_use, output_errors
+
+_FLUSH_ROWS = 20_000
+_FLUSH_SECONDS = 5.0
+# Worth another look even if the file has not changed.
+_PASSING = ("no_permission", "vanished", "decoder_crashed")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Rows of the manifest, and rows of the files set aside."""
+
+    rows: pl.DataFrame
+    rejected: pl.DataFrame
+
+    def about(self, files: pl.DataFrame) -> "Tables":
+        """Keep what is about `files`, which have columns `path` and `stamp`."""
+        on = ["path", "stamp"]
+        rows = self.rows.join(files, on=on, how="semi")
+        return Tables(rows, self.rejected.join(files, on=on, how="semi"))
+
+    def reusable(self) -> "Tables":
+        """Leave out what another look may change.
+
+        Archives are read anew too: in a manifest their rows may hold labels of another table.
+        """
+        return Tables(
+            self.rows.filter(pl.col("kind") != "npz"),
+            self.rejected.filter(~pl.col("reason").is_in(_PASSING)),
+        )
+
+
+class Parts:
+    """A folder of Parquet files beside the output, removed when the output is complete."""
+
+    def __init__(
+        self, out: Path, settings: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Prepare to collect results for `out`.
+
+        Args:
+            out: The manifest to be.
+            settings: Tells results of this scan from those of scans with other settings.
+            clock: Seconds.
+        """
+        self.folder = out.with_name(f".{out.name}.parts")
+        self._out = out
+        self._settings = settings
+        self._clock = clock
+        self._rows: list[Row] = []
+        self._aside: list[SetAside] = []
+        self._last = clock()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other scans away from the folder; it stays if it holds parts in the end.
+
+        Raises:
+            OutputError: Another scan writes the same output now.
+        """
+        with output_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with in_use(self.folder):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # not empty, or removed already
+                    self.folder.rmdir()
+
+    def earlier(self) -> Tables:
+        """Return what an interrupted scan and the last complete one found out."""
+        tables = [self._load(path, SCHEMA) for path in self._files("rows")]
+        asides = [self._load(path, REJECTED_SCHEMA) for path in self._files("rejected")]
+        tables.append(self._load(self._out, SCHEMA))
+        asides.append(self._load(rejected_path(self._out), REJECTED_SCHEMA))
+        rows = pl.concat(tables).unique(["path", "member", "frame"], keep="first")
+        return Tables(rows, pl.concat(asides).unique("path", keep="first"))
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep the result of one file; it is on disk after some seconds, or with `flush`."""
+        self._rows.extend(outcome.rows)
+        if outcome.aside:
+            self._aside.append(outcome.aside)
+        if len(self._rows) > _FLUSH_ROWS or self._clock() - self._last > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is still in memory."""
+        self._last = self._clock()
+        about = {SETTINGS_NOTE: self._settings}
+        number = len(list(self._files("rows"))) + len(list(self._files("rejected")))
+        if self._rows:
+            rows = pl.from_dicts(self._rows, schema=SCHEMA)
+            write_table(rows, SCHEMA, self.folder / f"{number:06d}.rows.parquet", about=about)
+            self._rows = []
+        if self._aside:
+            aside = pl.from_dicts([asdict(item) for item in self._aside], schema=REJECTED_SCHEMA)
+            path = self.folder / f"{number:06d}.rejected.parquet"
+            write_table(aside, REJECTED_SCHEMA, path, about=about)
+            self._aside = []
+
+    def collected(self) -> Tables:
+        """Return all parts."""
+        self.flush()
+        rows = [self._load(path, SCHEMA) for path in self._files("rows")]
+        aside = [self._load(path, REJECTED_SCHEMA) for path in self._files("rejected")]
+        return Tables(
+            pl.concat([SCHEMA.to_frame(), *rows]), pl.concat([REJECTED_SCHEMA.to_frame(), *aside])
+        )
+
+    def remove(self) -> None:
+        """Delete the parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self, what: str) -> Iterator[Path]:
+        yield from sorted(self.folder.glob(f"*.{what}.parquet"))
+
+    def _load(self, path: Path, schema: pl.Schema) -> pl.DataFrame:
+        """Read a table of the same settings; of others, or damaged, it is as good as empty."""
+        empty = schema.to_frame()
+        if not path.is_file():
+            return empty
+        try:
+            if read_notes(path).get(SETTINGS_NOTE) != self._settings:
+                return empty
+            rows = pl.read_parquet(path)
+        except (DataError, OSError, pl.exceptions.PolarsError):
+            return empty
+        return rows if rows.schema == schema else empty
+
+
+def require_replaceable(out: Path) -> None:
+    """Raise if `out` is something else than a manifest of an earlier scan.
+
+    Raises:
+        OutputError: It would be overwritten.
+    """
+    if not out.exists():
+        return
+    try:
+        notes = read_notes(out) if out.is_file() else {}
+    except DataError:
+        notes = {}
+    if "medssl.version" not in notes:
+        raise OutputError(f"{out} exists and is no manifest; give another name with --out")

@@ -1,0 +1,269 @@
+"""From a folder to a manifest: every image a row, every other file a reason."""
+
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from medssl.errors import DataError, Reason
+from medssl.identity import SiteKey, load_site_key
+from medssl.labels import folder_labels, folder_splits, join_labels, require_labels
+from medssl.manifest import (
+    REJECTED_SCHEMA,
+    SETTINGS_NOTE,
+    Manifest,
+    rejected_path,
+    write_manifest,
+    write_rejected,
+)
+from medssl.manifest_paths import decode_path, encode_path
+from medssl.scanning.parts import Parts, Tables, require_replaceable
+from medssl.scanning.pool import CrashProofPool
+from medssl.scanning.summary import ScanSummary, summarise
+from medssl.scanning.walk import Found, SetAside, stamp_of, walk
+from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
+from sslcore.cores import usable_cores
+from sslcore.errors import ConfigError, OutputError
+
+_CHUNK = 16  # files per task; a crash costs reading up to 4 of these per process again
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How a folder is scanned.
+
+    Attributes:
+        labels: Table of labels; see `medssl.labels.join_labels`.
+        class_folders: Whether the folder that an image is in names its label.
+        patient_pattern: Regular expression with one group, searched for in the relative path of
+            every image; what the group finds is the patient, whatever the file says.
+        workers: Processes; as many as cores by default.
+    """
+
+    labels: Path | None = None
+    class_folders: bool = False
+    patient_pattern: str | None = None
+    workers: int | None = None
+
+
+class ScanProgress(Protocol):
+    """Where a scan reports to; `sslcore.console.Progress` is one."""
+
+    def expect(self, total: int | None, *, done: int = 0, unit: str | None = None) -> None:
+        """Take note of how many files there are."""
+
+    def advance(self, count: int = 1, **facts: str) -> None:
+        """Take note of files that are done."""
+
+
+def scan(
+    folder: Path,
+    out: Path,
+    options: ScanOptions,
+    progress: ScanProgress | None = None,
+    *,
+    key: SiteKey | None = None,
+) -> ScanSummary:
+    """Write the manifest of a folder, or of a MedMNIST archive, and the rejected files beside it.
+
+    Files that have not changed since the last scan into `out`, or since one that was interrupted,
+    are not opened again, unless settings or site key differ. `out` is replaced when all is done.
+
+    Args:
+        folder: Folder or .npz file.
+        out: The manifest to write.
+        options: Settings.
+        progress: Told about files that are done.
+        key: The site key; that of this site by default.
+
+    Raises:
+        DataError: No files, or none that can be used; labels that fit no image.
+        ConfigError: A pattern that is none.
+        OutputError: `out` cannot be written, is something else than a manifest, or another scan
+            writes it.
+    """
+    began = time.monotonic()
+    pattern = _compile(options.patient_pattern)
+    if options.labels:
+        require_labels(options.labels)
+    require_replaceable(out)
+    key = key or load_site_key()
+    parts = Parts(out.absolute(), _settings(options, key))
+    root, files, aside = _list_files(folder, parts, out, key)
+    _require_matches(pattern, files)
+
+    with parts.claimed():
+        reused = parts.earlier().reusable().about(_as_table(files))
+        known = set(reused.rows["path"].unique()) | set(reused.rejected["path"])
+        todo = [file for file in files if file.path not in known]
+        if progress:
+            progress.expect(len(files), done=len(known), unit="files")
+        _read_all(root, todo, parts, options, key, progress)
+
+        tables = _assemble(reused, parts.collected(), files, aside)
+        _require_complete(tables, files)
+        if tables.rows.is_empty():
+            parts.remove()
+            raise _no_images(tables, folder)
+        manifest = Manifest(_describe(tables.rows, pattern, options, key), root)
+        if options.labels:
+            manifest = join_labels(manifest, options.labels, key)
+        about = {SETTINGS_NOTE: _settings(options, key)}
+        write_rejected(tables.rejected, rejected_path(out), about=about)
+        write_manifest(manifest, out, about=about)
+        parts.remove()
+    seconds = time.monotonic() - began
+    counted = len(files) + len(aside)
+    return summarise(
+        manifest.rows, tables.rejected, files=counted, reused=len(known), seconds=seconds
+    )
+
+
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"--patient-pattern {pattern!r}: {error}") from error
+    if compiled.groups < 1:
+        raise ConfigError(f"--patient-pattern {pattern!r}: needs a group, such as 'P(\\d+)'")
+    return compiled
+
+
+def _settings(options: ScanOptions, key: SiteKey) -> str:
+    """Return what must be equal for rows of an earlier scan to be used again."""
+    text = "\n".join((READER_VERSION, key.fingerprint(), options.patient_pattern or ""))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _list_files(
+    folder: Path, parts: Parts, out: Path, key: SiteKey
+) -> tuple[Path, list[Found], list[SetAside]]:
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist; expected a folder of images or a .npz file")
+    place = folder.resolve()
+    if place.is_file():
+        if place.suffix != ".npz":
+            raise DataError(f"{folder}: expected a folder, or a MedMNIST archive (.npz)")
+        stamp = stamp_of(place.stat(), key)
+        return place.parent, [Found(encode_path(place.name), stamp)], []
+    own = [out.absolute(), rejected_path(out.absolute()), parts.folder]
+    own += [path.parent.resolve() / path.name for path in own]
+    files, aside = walk(place, key, skip=frozenset(own))
+    if not files and not aside:
+        raise DataError(f"{folder}: no files in it")
+    return place, files, aside
+
+
+def _require_matches(pattern: re.Pattern[str] | None, files: list[Found]) -> None:
+    """Say that a pattern is wrong before hours of reading, not after."""
+    if pattern and files and not any(pattern.search(decode_path(file.path)) for file in files):
+        raise DataError(
+            f"--patient-pattern {pattern.pattern!r} fits none of {len(files)} paths, "
+            f"such as {files[0].path}"
+        )
+
+
+def _as_table(files: list[Found]) -> pl.DataFrame:
+    columns = {"path": [file.path for file in files], "stamp": [file.stamp for file in files]}
+    return pl.DataFrame(columns, schema={"path": pl.String, "stamp": pl.String})
+
+
+def _read_all(
+    root: Path,
+    todo: list[Found],
+    parts: Parts,
+    options: ScanOptions,
+    key: SiteKey,
+    progress: ScanProgress | None,
+) -> None:
+    if not todo:
+        return
+    workers = min(options.workers or usable_cores(), -(-len(todo) // 4))
+    pool: CrashProofPool[Found, Outcome] = CrashProofPool(
+        partial(read_files, root, key),
+        _crashed,
+        workers=workers,
+        chunk=_CHUNK,
+        initializer=start_worker,
+    )
+    outcomes = pool.run(todo)
+    images = 0
+    try:
+        for outcome in outcomes:
+            parts.add(outcome)
+            images += len(outcome.rows)
+            if progress:
+                progress.advance(images=str(images))
+    finally:
+        outcomes.close()
+        parts.flush()
+
+
+def _crashed(file: Found) -> Outcome:
+    detail = "the decoder crashed, ran out of memory or did not end"
+    return Outcome(file.path, [], SetAside(file.path, Reason.DECODER_CRASHED, detail, file.stamp))
+
+
+def _assemble(reused: Tables, fresh: Tables, files: list[Found], aside: list[SetAside]) -> Tables:
+    """Join old and new results; parts may hold files that have vanished or changed since."""
+    now = fresh.about(_as_table(files))
+    rows = pl.concat([reused.rows, now.rows]).unique(["path", "member", "frame"], keep="last")
+    walked = pl.DataFrame(
+        [(item.path, item.reason, item.detail, item.stamp) for item in aside],
+        schema=REJECTED_SCHEMA,
+        orient="row",
+    )
+    rejected = pl.concat([reused.rejected, now.rejected, walked]).unique("path", keep="last")
+    return Tables(rows.sort("path", "member", "frame"), rejected.sort("path"))
+
+
+def _require_complete(tables: Tables, files: list[Found]) -> None:
+    """Raise rather than lose an image in silence, such as by parts that somebody deleted."""
+    done = {*tables.rows["path"], *tables.rejected["path"]}
+    lost = [file.path for file in files if file.path not in done]
+    if lost:
+        raise OutputError(
+            f"the results of {len(lost)} of {len(files)} files are lost, such as {lost[0]};"
+            " scan again: what is there will not be read again"
+        )
+
+
+def _no_images(tables: Tables, folder: Path) -> DataError:
+    counts = tables.rejected["reason"].value_counts().sort("reason").iter_rows()
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
+    total = len(tables.rejected)
+    return DataError(f"{folder}: none of {total} files holds an image that can be read: {reasons}")
+
+
+def _describe(
+    rows: pl.DataFrame, pattern: re.Pattern[str] | None, options: ScanOptions, key: SiteKey
+) -> pl.DataFrame:
+    """Add what follows from the paths: patient, label and split."""
+    paths = rows["path"].unique(maintain_order=True).to_list()
+    found = [pattern.search(decode_path(path)) if pattern else None for path in paths]
+    facts = pl.DataFrame(
+        {
+            "path": paths,
+            "named_patient": [key.patient(m.group(1)) if m and m.group(1) else None for m in found],
+            "folder": folder_labels(paths) if options.class_folders else [None] * len(paths),
+            "folder_split": folder_splits(paths),
+        },
+        schema=dict.fromkeys(("path", "named_patient", "folder", "folder_split"), pl.String),
+    )
+    is_archive = pl.col("kind") == "npz"
+    return (
+        rows.join(facts, on="path", how="left", maintain_order="left")
+        .with_columns(
+            pl.coalesce("named_patient", "patient").alias("patient"),
+            pl.when(is_archive).then("label").otherwise("folder").alias("label"),
+            pl.when(is_archive).then("split").otherwise("folder_split").alias("split"),
+        )
+        .select(rows.columns)
+    )

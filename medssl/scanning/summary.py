@@ -1,0 +1,100 @@
+"""What a scan found, for the person who started it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """Counts of one scan.
+
+    Attributes:
+        files: Looked at.
+        reused: Of these, unchanged since an earlier scan, so not opened.
+        images: Rows of the manifest.
+        kinds: Images per kind of file.
+        modalities: Images per DICOM modality.
+        reasons: Files set aside, per reason.
+        duplicates: Images whose pixels another image before them has too.
+        patients: Different patients; 0 where none is known.
+        studies: Different studies.
+        labels: Images per label.
+        splits: Images per split that the data brings.
+        seconds: Duration.
+    """
+
+    files: int
+    reused: int
+    images: int
+    kinds: Mapping[str, int]
+    modalities: Mapping[str, int]
+    reasons: Mapping[str, int]
+    duplicates: int
+    patients: int
+    studies: int
+    labels: Mapping[str, int]
+    splits: Mapping[str, int]
+    seconds: float
+
+    @property
+    def labelled(self) -> int:
+        """Images with a label."""
+        return sum(self.labels.values())
+
+    @property
+    def rejected(self) -> int:
+        """Files set aside."""
+        return sum(self.reasons.values())
+
+    def table(self) -> str:
+        """Return the summary as lines of two columns."""
+        labels = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
+        lines = [
+            ("files", f"{self.files}, of which {self.reused} unchanged since the last scan"),
+            ("images", f"{self.images} ({_list(self.kinds)})"),
+            ("modalities", _list(self.modalities)),
+            ("patients", str(self.patients) if self.patients else "unknown"),
+            ("studies", str(self.studies) if self.studies else ""),
+            ("duplicates", f"{self.duplicates} images repeat the pixels of another"),
+            ("labels", labels),
+            ("splits", _list(self.splits)),
+            ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+        return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
+
+
+def summarise(
+    rows: pl.DataFrame, rejected: pl.DataFrame, *, files: int, reused: int, seconds: float
+) -> ScanSummary:
+    """Count what is in the two tables of a scan."""
+    return ScanSummary(
+        files=files,
+        reused=reused,
+        images=len(rows),
+        kinds=_counts(rows["kind"]),
+        modalities=_counts(rows["modality"]),
+        reasons=_counts(rejected["reason"]),
+        duplicates=len(rows) - rows["content"].n_unique(),
+        patients=rows["patient"].drop_nulls().n_unique(),
+        studies=rows["study"].drop_nulls().n_unique(),
+        labels=_counts(rows["label"]),
+        splits=_counts(rows["split"]),
+        seconds=seconds,
+    )
+
+
+def _counts(column: pl.Series) -> dict[str, int]:
+    """Return how often each value occurs, the most frequent first."""
+    counted = (
+        column.drop_nulls().value_counts().sort(["count", column.name], descending=[True, False])
+    )
+    return dict(zip(counted[column.name].to_list(), counted["count"].to_list(), strict=True))
+
+
+def _list(counts: Mapping[str, int], most: int = 8) -> str:
+    words = [f"{name} {count}" for name, count in list(counts.items())[:most]]
+    more = len(counts) - most
+    return ", ".join([*words, f"{more} more"] if more > 0 else words)

@@ -1,0 +1,108 @@
+"""All files below a folder, without opening any."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl.errors import DataError, Reason
+from medssl.identity import SiteKey
+from medssl.manifest_paths import encode_path
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to look into.
+
+    Attributes:
+        path: Relative to the root, as the manifest writes it.
+        stamp: Keyed hash of size and time of change.
+    """
+
+    path: str
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row of the table of rejected files."""
+
+    path: str
+    reason: str
+    detail: str
+    stamp: str | None = None
+
+
+def walk(
+    root: Path, key: SiteKey, *, skip: frozenset[Path] = frozenset()
+) -> tuple[list[Found], list[SetAside]]:
+    """List the files below `root`, at any depth, in the order of their paths.
+
+    Hidden folders, such as `.git` and `.snapshot`, are passed over; hidden files are not. Links to
+    folders are not followed, nor links to files outside the root: both are set aside, as are
+    folders that may not be read, sockets, pipes and devices.
+
+    Args:
+        root: An absolute folder, links resolved.
+        key: For the stamps.
+        skip: Absolute paths to leave out: what the scan itself writes.
+
+    Raises:
+        DataError: The root cannot be read.
+    """
+    found: list[Found] = []
+    aside: list[SetAside] = []
+    folders = [str(root)]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if Path(entry.path) in skip:
+                        continue
+                    relative = encode_path(os.path.relpath(entry.path, root).replace(os.sep, "/"))
+                    problem = _look(entry, root, folders)
+                    if isinstance(problem, os.stat_result):
+                        found.append(Found(relative, stamp_of(problem, key)))
+                    elif problem is not None:
+                        aside.append(SetAside(relative, *problem))
+        except OSError as error:
+            if folder == str(root):
+                raise DataError(f"{root}: cannot be read: {error.strerror}") from error
+            relative = encode_path(os.path.relpath(folder, root).replace(os.sep, "/"))
+            aside.append(SetAside(relative, *_failure(error, "folder")))
+    return sorted(found, key=lambda item: item.path), aside
+
+
+def stamp_of(status: os.stat_result, key: SiteKey) -> str:
+    """Return what changes when the file does."""
+    return key.hash("stamp", str(status.st_size), str(status.st_mtime_ns))
+
+
+def _look(
+    entry: os.DirEntry[str], root: Path, folders: list[str]
+) -> os.stat_result | tuple[str, str] | None:
+    """Return the status of a file to open, or why it is not opened; queue a folder."""
+    try:
+        if entry.is_symlink():
+            target = Path(entry.path).resolve(strict=True)
+            if not target.is_relative_to(root):
+                return Reason.UNSUPPORTED, "a link that leads out of the scanned folder"
+            if target.is_dir():
+                return Reason.UNSUPPORTED, "a link to a folder, which is scanned where it is"
+        elif entry.is_dir():
+            if not entry.name.startswith("."):
+                folders.append(entry.path)
+            return None
+        status = entry.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        return _failure(error, "link" if entry.is_symlink() else "file")
+    if not stat.S_ISREG(status.st_mode):
+        return Reason.NOT_AN_IMAGE, "a pipe, socket or device"
+    return status
+
+
+def _failure(error: Exception, what: str) -> tuple[str, str]:
+    if isinstance(error, PermissionError):
+        return Reason.NO_PERMISSION, f"{what} may not be read"
+    return Reason.VANISHED, f"{what} leads nowhere"

@@ -1,0 +1,134 @@
+"""What a scan does with one file. Runs in worker processes, so it imports neither torch nor polars.
+
+The file is decoded in full: whatever has a row in the manifest could be decoded once.
+"""
+
+import faulthandler
+import os
+import signal
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import IngestError, Reason
+from medssl.identity import SiteKey
+from medssl.manifest_paths import decode_path
+from medssl.scanning.walk import Found, SetAside
+from medssl.sources.decoded import Decoded, FileFacts, content_hash
+from medssl.sources.npz import list_members
+from medssl.sources.open import open_image
+from medssl.sources.sniff import sniff
+
+READER_VERSION = "1"  # raised when rows of an unchanged file may come out differently
+PATIENCE = 600.0  # seconds for one file; a decoder that hangs counts as crashed
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The rows of one file, or why there are none."""
+
+    path: str
+    rows: list[Row]
+    aside: SetAside | None = None
+
+
+def start_worker() -> None:
+    """Leave Ctrl-C to the parent, which keeps what is finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def read_files(root: Path, key: SiteKey, files: list[Found]) -> list[Outcome]:
+    """Read several files, one after the other."""
+    with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123, not a data file
+        outcomes = []
+        for file in files:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
+            try:
+                outcomes.append(read_file(root, file, key))
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+    return outcomes
+
+
+def read_file(root: Path, file: Found, key: SiteKey) -> Outcome:
+    """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`."""
+    path = root / decode_path(file.path)
+    try:
+        kind = sniff(path)
+        rows = list(
+            _archive_rows(path, file, key) if kind == "npz" else _rows(path, kind, file, key)
+        )
+    except IngestError as error:
+        aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
+        return Outcome(file.path, [], aside)
+    except Exception as error:  # noqa: BLE001 - no mistake of ours may end a scan of a million files
+        aside = SetAside(file.path, Reason.READER_BUG, _place_of(error), file.stamp)
+        return Outcome(file.path, [], aside)
+    if not rows:
+        aside = SetAside(file.path, Reason.NO_PIXELS, "an archive without images", file.stamp)
+        return Outcome(file.path, [], aside)
+    return Outcome(file.path, rows)
+
+
+def _place_of(error: Exception) -> str:
+    """Say where an unforeseen error arose; its own words could quote the file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; please report it"
+
+
+def _rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:
+    with open_image(path, kind) as reader:
+        facts = reader.facts
+        shared = {"path": file.path, "kind": kind, "stamp": file.stamp, **_identity(facts, key)}
+        for frame in range(facts.frames):
+            yield {**shared, **_image(reader.decode(frame), file.path, None, frame, key)}
+
+
+def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
+    for member in list_members(path):
+        with open_image(path, "npz", member.name) as reader:
+            shared = {
+                "path": file.path,
+                "member": member.name,
+                "kind": "npz",
+                "frames": member.count,
+                "split": member.split,
+                "stamp": file.stamp,
+            }
+            for frame in range(member.count):
+                label = member.labels[frame] if member.labels else None
+                image = _image(reader.decode(frame), file.path, member.name, frame, key)
+                yield {**shared, **image, "label": label}
+
+
+def _identity(facts: FileFacts, key: SiteKey) -> Row:
+    return {
+        "frames": facts.frames,
+        "modality": facts.modality,
+        "transfer_syntax": facts.transfer_syntax,
+        "patient": key.patient(facts.patient_id) if facts.patient_id else None,
+        "study": key.study(facts.study_uid) if facts.study_uid else None,
+        "series": key.series(facts.series_uid) if facts.series_uid else None,
+    }
+
+
+def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: SiteKey) -> Row:
+    rows, columns = decoded.values.shape[:2]
+    spacing = decoded.spacing_mm or (None, None)
+    return {
+        "sample": key.hash("sample", path, member or "", str(frame)),
+        "frame": frame,
+        "rows": rows,
+        "columns": columns,
+        "channels": decoded.channels,
+        "bits": decoded.bits,
+        "photometric": decoded.photometric,
+        "spacing_row_mm": spacing[0],
+        "spacing_column_mm": spacing[1],
+        "spacing_slice_mm": decoded.spacing_slice_mm,
+        "content": content_hash(decoded),
+    }

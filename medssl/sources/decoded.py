@@ -1,0 +1,139 @@
+"""One decoded image, and what is needed to show it; the same for every kind of file."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+_COMPACT = (np.uint8, np.uint16, np.int16, np.uint32, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`slope * value + intercept`."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lut:
+    """A table of outputs; entry 0 belongs to the input `first`, and both ends extend outwards."""
+
+    first: int
+    table: Values
+    bits: int
+
+    def __call__(self, values: Values) -> Values:
+        """Look up every value, rounded to a whole number."""
+        places = np.clip(np.rint(np.nan_to_num(values)) - self.first, 0, len(self.table) - 1)
+        return np.asarray(self.table[places.astype(np.intp)])
+
+
+@dataclass(frozen=True, slots=True)
+class VoiWindow:
+    """A window of interest that the file asks for, in units after the modality transform."""
+
+    center: float
+    width: float
+    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"] = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image as stored, before any window.
+
+    Attributes:
+        values: Stored values, `[rows, columns]`, or `[rows, columns, 3]` in RGB.
+        photometric: As DICOM names it, as the file says.
+        bits: Meaningful bits per value.
+        modality: A DICOM modality code.
+        rescale: From stored values to the modality's unit, such as HU.
+        voi: What the file asks to show.
+        palette: Colour of each stored value, `[value, 3]`, uint8 or uint16.
+        padding: Lowest and highest stored value that mean "no image here".
+        spacing_mm: Between rows, between columns.
+        spacing_slice_mm: Between slices.
+    """
+
+    values: Values
+    photometric: str
+    bits: int
+    modality: str | None = None
+    rescale: Linear | Lut | None = None
+    voi: VoiWindow | Lut | None = None
+    palette: Values | None = None
+    padding: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float] | None = None
+    spacing_slice_mm: float | None = None
+
+    @property
+    def channels(self) -> int:
+        """Return 3 for colour, else 1."""
+        return 3 if self.values.ndim == 3 or self.palette is not None else 1
+
+    def colours(self) -> Values:
+        """Return the values, with a palette applied."""
+        if self.palette is None:
+            return self.values
+        return np.asarray(self.palette[np.clip(self.values, 0, len(self.palette) - 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What holds for a whole file. The identifiers are in clear, and stay in memory."""
+
+    frames: int
+    modality: str | None = None
+    transfer_syntax: str | None = None
+    patient_id: str | None = field(default=None, repr=False)
+    study_uid: str | None = field(default=None, repr=False)
+    series_uid: str | None = field(default=None, repr=False)
+
+
+class ImageReader(Protocol):
+    """An open file of one or more images."""
+
+    @property
+    def facts(self) -> FileFacts:
+        """What holds for the whole file."""
+
+    def decode(self, frame: int) -> Decoded:
+        """Decode one frame, from 0.
+
+        Raises:
+            IngestError: It cannot be decoded.
+        """
+
+
+def content_hash(decoded: Decoded) -> str:
+    """Return 32 hex digits that are equal for images with equal values.
+
+    Neither the format, the compression nor the width of the container matters: the same picture
+    has the same hash as 8-bit PNG, as 16-bit DICOM, and as RGB with three equal channels.
+    """
+    values = decoded.colours()
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    values = _compact(values)
+    inverted = decoded.photometric == "MONOCHROME1" and decoded.channels == 1
+    about = f"{values.shape} {values.dtype.str} {'inverted' if inverted else ''}"
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _compact(values: Values) -> Values:
+    """Return the values in the first type of a fixed list that holds them all."""
+    if values.dtype.kind == "b":
+        return values.astype("u1")
+    if values.dtype.kind == "f":
+        return values.astype(values.dtype.newbyteorder("<"))
+    low, high = int(values.min()), int(values.max())
+    for dtype in _COMPACT:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(np.dtype(dtype).newbyteorder("<"), copy=False)
+    return values.astype(values.dtype.newbyteorder("<"))

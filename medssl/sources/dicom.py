@@ -1,0 +1,183 @@
+"""DICOM files: from the header to one image per frame."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
+from medssl.sources.decoded import Decoded, FileFacts, Values
+from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
+from medssl.sources.dicom_looks import frame_looks, read_palette
+from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
+from medssl.sources.dicom_terms import MODALITIES
+from medssl.sources.dicom_values import TAGS, first_text
+from medssl.sources.reading import reading, require_frame
+from medssl.sources.sniff import HEAD_BYTES, DicomStart, find_dicom
+
+INFLATED_BUDGET = 1 << 30  # bytes of a deflated data set
+_PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """An open DICOM file whose attributes fit its pixel data. An `ImageReader`."""
+
+    path: Path
+    header: Dataset
+    syntax: UID
+    layout: Layout
+    pixels: PixelSource
+
+    @cached_property
+    def facts(self) -> FileFacts:
+        """What holds for the whole file."""
+        return FileFacts(
+            frames=self.layout.frames,
+            modality=self._modality,
+            transfer_syntax=str(self.syntax),
+            patient_id=first_text(self.path, self.header, "PatientID"),
+            study_uid=first_text(self.path, self.header, "StudyInstanceUID"),
+            series_uid=first_text(self.path, self.header, "SeriesInstanceUID"),
+        )
+
+    def decode(self, frame: int) -> Decoded:
+        """Decode one frame, from 0; others are neither read nor decoded.
+
+        Raises:
+            IngestError: There is no such frame, or it cannot be decoded.
+        """
+        require_frame(self.path, frame, self.layout.frames)
+        values = self.pixels.read(frame)
+        with reading(self.path, "display attributes"):
+            looks = frame_looks(self.path, self.header, frame, values)
+        return Decoded(
+            values=values,
+            photometric=self.layout.photometric,
+            bits=self.layout.bits_stored,
+            modality=self._modality,
+            palette=self._palette,
+            **looks,
+        )
+
+    @cached_property
+    def _modality(self) -> str | None:
+        modality = first_text(self.path, self.header, "Modality")
+        return modality if modality in MODALITIES else None
+
+    @cached_property
+    def _palette(self) -> Values | None:
+        if self.layout.photometric != "PALETTE COLOR":
+            return None
+        return read_palette(self.path, self.header, self.layout.bits_allocated)
+
+
+@contextmanager
+def open_dicom(path: Path) -> Iterator[DicomFile]:
+    """Open a DICOM file of one or more images and check its attributes against its size.
+
+    Files without preamble, file meta information or transfer syntax are read as their bytes
+    suggest.
+
+    Raises:
+        UnreadableFileError: Damaged, truncated, without pixels, or no DICOM file.
+        UnsupportedImageError: A transfer syntax or kind of pixel that no decoder here reads.
+        TooLargeError: More than the pixel budget, or a deflated file beyond `INFLATED_BUDGET`.
+    """
+    with reading(path, "file"):
+        file = path.open("rb")
+    with file:
+        header, syntax, stream, element = _read_header(path, file)
+        if element is None:
+            raise _without_pixels(path, header)
+        _require_supported(path, header)
+        layout = read_layout(path, header, element)
+        pixels = PixelSource(path, stream, syntax, layout, element, header)
+        pixels.check()
+        yield DicomFile(path, header, syntax, layout, pixels)
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, PixelElement | None]:
+    with reading(path, "header"):
+        start = find_dicom(file.read(HEAD_BYTES))
+        if start is None:
+            raise UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM data set")
+        file.seek(start.offset)
+        named = _named_syntax(file) if start.meta else None
+        body = file.tell()
+        syntax = named or _syntax_of(file, start)
+        if syntax not in NATIVE and syntax not in COMPRESSED:
+            name = syntax.name if syntax.is_transfer_syntax else "unknown"
+            raise UnsupportedImageError(path, Reason.UNSUPPORTED, f"transfer syntax {name}")
+        stream = file
+        if syntax == DeflatedExplicitVRLittleEndian:
+            stream = io.BytesIO(_inflate(path, file))
+            body = 0
+        stream.seek(body)
+        header = read_dataset(
+            stream, syntax.is_implicit_VR, syntax.is_little_endian, None, _at_pixels,
+            specific_tags=list(TAGS),
+        )  # fmt: skip
+        element = find_pixels(path, stream, header)
+    return header, syntax, stream, element
+
+
+def _named_syntax(file: BinaryIO) -> UID | None:
+    meta = read_dataset(file, False, True, None, _after_meta, specific_tags=[0x00020010])
+    value = meta.get("TransferSyntaxUID")
+    return UID(str(value).strip("\0 ")) if value else None
+
+
+def _syntax_of(file: BinaryIO, start: DicomStart) -> UID:
+    """Guess the transfer syntax of a file that names none; compressed ones always do."""
+    place = file.tell()
+    if start.meta:
+        start = find_dicom(file.read(HEAD_BYTES)) or start
+        file.seek(place)
+    if start.implicit:
+        return NATIVE[0]
+    return NATIVE[1] if start.little else NATIVE[3]
+
+
+def _inflate(path: Path, file: BinaryIO) -> bytes:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = engine.decompress(file.read(), INFLATED_BUDGET)
+    if engine.unconsumed_tail:
+        detail = f"inflates to more than {INFLATED_BUDGET >> 20} MiB"
+        raise TooLargeError(path, Reason.TOO_LARGE, detail)
+    if not engine.eof:
+        raise UnreadableFileError(path, Reason.TRUNCATED, "deflated data ends too early")
+    return inflated
+
+
+def _at_pixels(tag: Any, *_: Any) -> bool:
+    return tag in _PIXEL_TAGS
+
+
+def _after_meta(tag: Any, *_: Any) -> bool:
+    return int(tag) >> 16 != 2
+
+
+def _require_supported(path: Path, header: Dataset) -> None:
+    if first_text(path, header, "SOPClassUID") == _WHOLE_SLIDE:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "whole-slide image: no reader yet")
+
+
+def _without_pixels(path: Path, header: Dataset) -> UnreadableFileError:
+    """Tell an object that never had pixels from an image that was cut."""
+    if len(header) == 0:
+        return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
+    with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
+        kind = UID(first_text(path, header, "SOPClassUID") or "").name
+    if "Rows" in header or ("Image Storage" in kind and not kind.startswith("Raw")):
+        return UnreadableFileError(path, Reason.TRUNCATED, "the file ends before its pixel data")
+    return UnreadableFileError(path, Reason.NO_PIXELS, "a DICOM object without an image")

@@ -1,0 +1,148 @@
+"""DICOM attributes as plain Python values. Nothing here trusts a file to keep to its types."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from medssl.errors import Reason, UnreadableFileError
+from medssl.sources.reading import reading
+
+_KEYWORDS = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SpacingBetweenSlices",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+)
+TAGS: tuple[int, ...] = tuple(tag_for_keyword(word) or 0 for word in _KEYWORDS)
+
+
+def value_of(path: Path, header: Dataset, keyword: str) -> Any:
+    """Return an attribute as pydicom reads it, or None.
+
+    Raises:
+        UnreadableFileError: Its bytes do not fit its type.
+    """
+    with reading(path, keyword):
+        return header.get(keyword)
+
+
+def first_text(path: Path, header: Dataset, keyword: str) -> str | None:
+    """Return an attribute as text without padding; None if it is empty or unreadable."""
+    try:
+        value = value_of(path, header, keyword)
+    except UnreadableFileError:
+        return None
+    if value is None or isinstance(value, bytes):
+        return None
+    if not isinstance(value, str) and hasattr(value, "__getitem__"):
+        value = value[0] if len(value) else ""
+    return str(value).strip("\0 \t\r\n") or None
+
+
+def numbers(path: Path, header: Dataset, keyword: str) -> list[float]:
+    """Return all values of an attribute that are finite numbers; none if it is unreadable."""
+    try:
+        value = value_of(path, header, keyword)
+    except UnreadableFileError:
+        return []
+    if value is None or isinstance(value, bytes):
+        return []
+    values = value if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+    return [number for item in values for number in _finite(item)]
+
+
+def whole_number(path: Path, header: Dataset, keyword: str, default: int | None = None) -> int:
+    """Return an attribute that the pixels cannot be read without.
+
+    Raises:
+        UnreadableFileError: It is missing, without default, or no number.
+    """
+    found = numbers(path, header, keyword)
+    if found:
+        return int(found[0])
+    if default is None:
+        raise UnreadableFileError(path, Reason.CORRUPT, f"without a usable {keyword}")
+    return default
+
+
+def items(path: Path, header: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence; none if it is missing or unreadable."""
+    with reading(path, keyword):
+        return [item for item in _sequence(path, header, keyword) if isinstance(item, Dataset)]
+
+
+def places_for(path: Path, header: Dataset, frame: int, macro: str) -> Iterator[Dataset]:
+    """Give the data sets that may describe a frame: its own group, the shared one, the header.
+
+    Args:
+        path: For errors.
+        header: Of the whole file.
+        frame: From 0.
+        macro: Keyword of the functional group's sequence.
+    """
+    per_frame = _sequence(path, header, "PerFrameFunctionalGroupsSequence")
+    groups = [per_frame[frame]] if frame < len(per_frame) else []
+    groups += items(path, header, "SharedFunctionalGroupsSequence")[:1]
+    for group in groups:
+        yield from items(path, group, macro)[:1]
+    yield header
+
+
+def _sequence(path: Path, header: Dataset, keyword: str) -> Any:
+    """Return a sequence as pydicom holds it, which may be thousands of items long."""
+    try:
+        value = value_of(path, header, keyword)
+    except UnreadableFileError:
+        return []
+    is_list = hasattr(value, "__len__") and not isinstance(value, bytes | str)
+    return value if is_list else []
+
+
+def _finite(item: Any) -> Iterator[float]:
+    try:
+        number = float(item)
+    except (TypeError, ValueError, OverflowError):
+        return
+    if math.isfinite(number):
+        yield number

@@ -1,0 +1,43 @@
+"""A ring of past keys, used as negatives."""
+
+import torch
+from torch import Tensor, nn
+
+from sslcore.errors import ShapeError
+from sslcore.numerics import unit_rows
+
+
+class FeatureQueue(nn.Module):
+    """The last `size` keys, `[size, dim]`, random directions before the first are pushed.
+
+    All of it is in the state dict, so a resumed run goes on with the same negatives.
+    """
+
+    keys: Tensor
+    cursor: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise ShapeError(f"expected a queue of at least one key, got {size} x {dim}")
+        self.register_buffer("keys", unit_rows(torch.randn(size, dim)))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, keys: Tensor) -> None:
+        """Overwrite the oldest entries with `keys`, `[batch, dim]`, wrapping at the end.
+
+        Raises:
+            ShapeError: If the keys are of another width, or more than the queue holds.
+        """
+        size, dim = self.keys.shape
+        if keys.ndim != 2 or keys.shape[1] != dim:
+            raise ShapeError(f"expected keys [batch, {dim}], got {tuple(keys.shape)}")
+        if len(keys) > size:
+            raise ShapeError(
+                f"a batch of {len(keys)} keys does not fit a queue of {size};"
+                " make the queue larger or the batch smaller"
+            )
+        slots = (self.cursor + torch.arange(len(keys), device=self.keys.device)) % size
+        self.keys[slots] = keys.to(self.keys)
+        self.cursor.copy_((self.cursor + len(keys)) % size)

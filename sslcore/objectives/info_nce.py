@@ -1,0 +1,52 @@
+"""InfoNCE: find each query's own key among others."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcore.errors import ShapeError
+from sslcore.numerics import in_full_precision, require_pair, unit_rows
+
+
+@in_full_precision
+def info_nce_loss(
+    queries: Tensor, keys: Tensor, *, negatives: Tensor | None = None, temperature: float = 0.2
+) -> Tensor:
+    """Cross-entropy of finding each query's own key.
+
+    One direction only: for a symmetric loss average it with queries and keys exchanged.
+
+    Args:
+        queries: `[batch, dim]`, normalised here, like the keys and negatives.
+        keys: `[batch, dim]`; row `i` is the positive of query `i`.
+        negatives: `[count, dim]`, the same for every query, such as a queue of past keys. Without
+            it the other keys of the batch are the negatives.
+        temperature: Divides the cosine similarities, > 0.
+
+    Returns:
+        A scalar, the mean over queries.
+
+    Raises:
+        ShapeError: If `queries` and `keys` differ in shape, or `negatives` in width; or if there
+            is no negative.
+
+    Source:
+        van den Oord et al., arXiv:1807.03748, equation 4; with a queue He et al., "MoCo", CVPR
+        2020, arXiv:1911.05722, equation 1. No factor 2 * temperature (MoCo v3 has it).
+    """
+    require_pair(queries, keys, min_rows=2 if negatives is None else 1)
+    queries, keys = unit_rows(queries), unit_rows(keys)
+    if negatives is None:
+        logits = queries @ keys.T
+        own = torch.arange(len(queries), device=queries.device)
+    else:
+        _require_negatives(negatives, dim=queries.shape[1])
+        positive = (queries * keys).sum(dim=1, keepdim=True)
+        logits = torch.cat([positive, queries @ unit_rows(negatives).T], dim=1)
+        own = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    return F.cross_entropy(logits / temperature, own)
+
+
+def _require_negatives(negatives: Tensor, *, dim: int) -> None:
+    if negatives.ndim != 2 or negatives.shape[1] != dim or not len(negatives):
+        raise ShapeError(f"expected negatives [count > 0, {dim}], got {tuple(negatives.shape)}")

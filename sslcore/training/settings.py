@@ -1,0 +1,44 @@
+"""Settings of a training run, shared by both domains."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sslcore.config import Section
+
+
+class OptimConfig(Section):
+    """Optimiser and learning-rate schedule."""
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    learning_rate: float | None = Field(
+        None, gt=0, description="peak, per 256 samples of batch; default by method and optimiser"
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="not applied to biases and norms")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and LARS")
+    warmup: float = Field(0.1, ge=0, lt=1, description="part of the run, not a step count")
+    floor: float = Field(0.0, ge=0, lt=1, description="last learning rate, share of the peak")
+    clip_norm: float = Field(5.0, gt=0, description="upper bound on the gradient norm")
+
+
+class RunConfig(Section):
+    """How much work one run does, and on what."""
+
+    epochs: int = Field(100, gt=0)
+    steps: int | None = Field(None, gt=0, description="optimiser steps; bounds the run instead")
+    batch_size: int = Field(256, gt=1, description="samples per step, over all devices")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    devices: int = Field(1, gt=0, description="processes, one per device")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed where the device has it"
+    )
+    checkpoint_minutes: float = Field(5.0, ge=0, description="at least this long between two")
+    health_every: int | None = Field(None, gt=0, description="steps; default once an epoch")
+    health_samples: int = Field(512, gt=7, description="images the health is measured on")
+
+    @model_validator(mode="after")
+    def _splits_evenly(self) -> Self:
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} does not divide by {self.devices}")
+        return self

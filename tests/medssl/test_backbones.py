@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from medssl.backbones import KNOWN, build_backbone
+from medssl.config import Stem
+from sslcore.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_features_have_the_width_that_is_promised(name: str) -> None:
+    backbone = build_backbone(name, channels=3, image_size=28)
+    features = backbone(torch.rand(2, 3, 28, 28))
+    assert features.shape == (2, backbone.feature_dim)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnet_b0", "vit_tiny"])
+def test_every_weight_takes_part(name: str) -> None:
+    # Processes that train together wait for the gradient of every weight.
+    backbone = build_backbone(name, channels=1, image_size=28)
+    backbone(torch.rand(2, 1, 28, 28)).square().sum().backward()
+    unused = [key for key, weight in backbone.named_parameters() if weight.grad is None]
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("resnet10", "net.conv1"),
+        ("densenet121", "net.features.conv0"),
+        ("efficientnet_b0", "net._conv_stem"),
+    ],
+)
+def test_the_stem_suits_the_size(name: str, first: str) -> None:
+    for size, stem, stride in (
+        (28, "auto", (1, 1)),
+        (48, "auto", (1, 1)),
+        (129, "auto", (2, 2)),
+        (64, "large", (2, 2)),
+        (224, "small", (1, 1)),
+    ):
+        backbone = build_backbone(name, channels=1, image_size=size, stem=stem)
+        assert backbone.get_submodule(first).stride == stride
+
+
+def test_a_medium_stem_halves_the_image_once() -> None:
+    stages = {
+        size: build_backbone("resnet10", channels=1, image_size=size).net for size in (48, 49, 129)
+    }
+    halvings = {
+        size: (net.conv1.kernel_size, net.conv1.stride, net.no_max_pool)
+        for size, net in stages.items()
+    }
+    assert halvings == {
+        48: ((3, 3), (1, 1), True),
+        49: ((3, 3), (2, 2), True),
+        129: ((7, 7), (2, 2), False),
+    }
+
+
+def test_a_narrow_resnet_has_narrow_features_and_other_networks_have_one_width() -> None:
+    narrow = build_backbone("resnet10", channels=1, image_size=28, width=16)
+    assert narrow(torch.rand(2, 1, 28, 28)).shape == (2, 128)
+    with pytest.raises(ConfigError, match=r"backbone\.width 16: densenet121 has one width only"):
+        build_backbone("densenet121", channels=1, image_size=28, width=16)
+
+
+def test_a_transformer_takes_patches_that_fit() -> None:
+    for size in (28, 48, 64, 224):
+        backbone = build_backbone("vit_tiny", channels=1, image_size=size)
+        assert backbone(torch.rand(1, 1, size, size)).shape == (1, 192)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "efficientnet_b0", "densenet121"])
+@pytest.mark.parametrize("stem", ["small", "large"])
+def test_convolutional_networks_take_odd_sizes(name: str, stem: Stem) -> None:
+    backbone = build_backbone(name, channels=1, image_size=33, stem=stem)
+    assert backbone(torch.rand(2, 1, 33, 33)).shape == (2, backbone.feature_dim)
+
+
+def test_convolutional_networks_take_other_sizes() -> None:
+    backbone = build_backbone("resnet10", channels=1, image_size=28)
+    assert backbone(torch.rand(2, 1, 40, 40)).shape == (2, 512)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'resnet81'; did you mean 'resnet18'\? known: resnet10"):
+        build_backbone("resnet81", channels=1, image_size=28)
+
+
+def test_a_size_no_patch_divides_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ConfigError, match="divides image_size 61; use 64"):
+        build_backbone("vit_tiny", channels=1, image_size=61)
+
+
+def test_an_image_too_small_for_the_stem_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"needs 32 px, got image_size 28; use backbone\.stem=small"
+    ):
+        build_backbone("densenet121", channels=1, image_size=28, stem="large")

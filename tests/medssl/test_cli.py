@@ -1,0 +1,225 @@
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from medssl.cli import app
+from medssl.config import FinetuneConfig, PretrainConfig
+
+
+def invoke(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def pretrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PretrainConfig, Path, bool]]:
+    """Records the calls of `medssl.pretrain.pretrain` instead of training."""
+    calls: list[tuple[PretrainConfig, Path, bool]] = []
+
+    def record(config: PretrainConfig, out: Path, *, resume: bool) -> SimpleNamespace:
+        calls.append((config, out, resume))
+        return SimpleNamespace(encoder=out / "encoder.safetensors", steps=7, final_loss=0.5)
+
+    monkeypatch.setattr("medssl.pretrain.pretrain", record)
+    return calls
+
+
+@pytest.fixture
+def finetuned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Records the calls of `medssl.fewlabels.finetune.finetune` instead of training."""
+    calls: list[tuple[Any, ...]] = []
+
+    def record(run: Path, config: FinetuneConfig, out: Path, *, data: Any, progress: Any) -> Any:
+        calls.append((run, config, out, data))
+        return SimpleNamespace(table=lambda: "the table")
+
+    monkeypatch.setattr("medssl.fewlabels.finetune.finetune", record)
+    return calls
+
+
+@pytest.mark.parametrize("words", [(), ("finetune",)])
+def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    script = (
+        "import sys\n"
+        "from medssl.cli import app\n"
+        "try:\n"
+        f"    app([*{list(words)}, '--help'])\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "heavy = {'torch', 'monai', 'polars', 'numpy', 'pydicom', 'scipy', 'sklearn'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_everyday_options_win_over_the_file_and_assignments_over_both(
+    tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("method: {name: byol}\nrun: {epochs: 3, seed: 5, batch_size: 16}\n")
+    result = invoke(
+        *("pretrain", "images", "--out", tmp_path / "run", "--config", file),
+        *("--epochs", 4, "--image-size", 32, "--device", "cpu", "--backbone", "resnet10"),
+        *("--set", "run.batch_size=8", "--set", "views.strength=0.5"),
+    )
+    assert result.exit_code == 0, result.output
+    ((config, out, resume),) = pretrained
+    assert (out, resume) == (tmp_path / "run", False)
+    assert config.data.path == Path("images")
+    assert (config.method.name, config.backbone.name) == ("byol", "resnet10")
+    assert (config.run.epochs, config.run.seed, config.run.batch_size) == (4, 5, 8)
+    assert (config.image_size, config.run.device, config.views.strength) == (32, "cpu", 0.5)
+
+
+def test_a_changed_option_goes_before_what_a_run_resolved_from_the_old_one(
+    tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "data: {path: images, canvas: 74}\nimage_size: 64\nbackbone: {stem: medium}\n"
+        "optim: {name: adamw, learning_rate: 0.1}\nrun: {epochs: 3, steps: 30}\n"
+    )
+    options = ("--epochs", 4, "--image-size", 32, "--set", "optim.name=sgd")
+    for changes in ((), options):
+        invoke("pretrain", "--out", tmp_path / "run", "--config", file, *changes)
+    same, changed = (config for config, _, _ in pretrained)
+    assert (same.data.canvas, same.backbone.stem) == (74, "medium")
+    assert (same.optim.learning_rate, same.run.steps) == (0.1, 30)
+    assert (changed.data.canvas, changed.backbone.stem) == (None, "auto")
+    assert (changed.optim.learning_rate, changed.run.steps) == (None, None)
+
+
+def test_resume_starts_from_the_configuration_of_the_run(
+    tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
+) -> None:
+    (tmp_path / "config.yaml").write_text("data: {path: images}\nrun: {epochs: 3}\n")
+    result = invoke("pretrain", "--out", tmp_path, "--resume")
+    assert result.exit_code == 0, result.output
+    ((config, _, resume),) = pretrained
+    assert resume
+    assert config.run.epochs == 3
+
+
+def test_results_go_to_stdout(
+    tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
+) -> None:
+    result = invoke("pretrain", "images", "--out", tmp_path / "run")
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "run" / "encoder.safetensors")
+    assert result.stderr == ""
+
+
+def test_pretrain_without_data_says_what_to_give() -> None:
+    result = invoke("pretrain")
+    assert result.exit_code == 2
+    assert "give a folder, manifest.parquet or MedMNIST .npz" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "simcrl"), "did you mean 'simclr'? known: "),
+        (("--set", "run.epoch=3"), "did you mean 'epochs'? known: "),
+        (("--set", "method.temperatur=3"), "did you mean 'temperature'?"),
+        (("--set", "nonsense"), "expected section.key=value"),
+        (("--batch-size", "1"), "run.batch_size: Input should be greater than 1"),
+        (("--config", "absent.yaml"), "absent.yaml"),
+    ],
+)
+def test_a_wrong_setting_is_one_message_and_status_2(words: tuple[str, ...], message: str) -> None:
+    result = invoke("pretrain", "images", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("scan", "images", "--workers", "-1"), ("embed", "run", "images", "--batch-size", "0")],
+)
+def test_a_number_below_one_is_refused(words: tuple[str, ...]) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{words[-2]}'" in result.stderr
+
+
+def test_an_unknown_method_lists_all_methods() -> None:
+    result = invoke("pretrain", "images", "--method", "dino")
+    for name in ("simclr", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg"):
+        assert name in result.stderr
+
+
+def test_an_unknown_backbone_suggests_the_nearest(tmp_path: Path) -> None:
+    result = invoke(
+        "pretrain", tmp_path, "--backbone", "resnet19", "--out", tmp_path / "run", "--device", "cpu"
+    )
+    assert result.exit_code == 2
+    assert "did you mean 'resnet18'?" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_repeated_fractions_and_shots_reach_the_configuration(
+    tmp_path: Path, finetuned: list[tuple[Any, ...]]
+) -> None:
+    result = invoke(
+        *("finetune", tmp_path, "--fraction", 0.1, "--fraction", 1, "--shots", 5, "--repeats", 2),
+        *("--labels", "labels.csv", "--mode", "full", "--split", "given", "--seed", 3),
+        *("--data", "other", "--out", tmp_path / "results", "--set", "bootstrap=100"),
+    )
+    assert result.exit_code == 0, result.output
+    ((run, config, out, data),) = finetuned
+    assert (run, out, data) == (tmp_path, tmp_path / "results", Path("other"))
+    assert (config.fractions, config.shots, config.repeats) == ((0.1, 1.0), (5,), 2)
+    assert (config.labels, config.mode, config.split) == (Path("labels.csv"), "full", "given")
+    assert (config.bootstrap, config.seed, config.class_folders) == (100, 3, False)
+    assert result.stdout.splitlines() == ["the table", str(tmp_path / "results")]
+
+
+def test_options_that_are_not_given_leave_the_file_in_charge(
+    tmp_path: Path, finetuned: list[tuple[Any, ...]]
+) -> None:
+    file = tmp_path / "few.yaml"
+    file.write_text("class_folders: true\nshots: [10]\nmode: full\n")
+    assert invoke("finetune", tmp_path, "--config", file).exit_code == 0
+    config = finetuned[0][1]
+    assert (config.class_folders, config.shots, config.mode) == (True, (10,), "full")
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medssl.pretrain.pretrain", interrupt)
+    result = invoke("pretrain", "images")
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("medssl.pretrain.pretrain", fail)
+    assert isinstance(invoke("pretrain", "images").exception, ZeroDivisionError)
+
+
+def test_the_demo_stops_where_a_command_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def demo(out: Path, *, run_command: Any, seed: int) -> Path:
+        run_command(["pretrain", "images", "--method", "none"])
+        raise AssertionError("went on after a failure")
+
+    monkeypatch.setattr("medssl.demo.run_demo", demo)
+    result = invoke("demo")
+    assert result.exit_code == 2
+    assert "unknown 'none'" in result.stderr
+
+
+def test_version_is_one_line() -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("medssl ")

@@ -1,0 +1,132 @@
+"""Whatever bytes come: an image or an `IngestError`, nothing else.
+
+Decoding runs in this process: no decoder that `medssl.sources` uses has crashed it. Scans and
+loaders decode in processes of their own all the same.
+"""
+
+import io
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom import uid
+
+from medssl.errors import IngestError
+from medssl.identity import SiteKey
+from medssl.intensity import Window, to_display
+from medssl.scanning.walk import Found
+from medssl.scanning.worker import read_file
+from medssl.sources.open import open_image
+from medssl.sources.sniff import sniff
+from tests.medssl.make import LOSSLESS, LOSSY, colours, ramp, write_dicom
+
+_DICOM = {syntax.keyword: syntax for syntax in (*LOSSLESS, *LOSSY)}
+_DEEP_PNG, _GREY_TIFF = "png 16", "tiff pages"
+_RASTER = ("PNG", "JPEG", "BMP", "TIFF", "npz", _DEEP_PNG, _GREY_TIFF, "tiff lzw", "jpeg lossless")
+FORMATS = (*_DICOM, "palette", "several frames", *_RASTER)
+
+
+@cache
+def sample(name: str) -> bytes:
+    """Return a small valid file."""
+    buffer = io.BytesIO()
+    if name in _DICOM or name in ("palette", "several frames"):
+        return _dicom_sample(name)
+    match name:
+        case "npz":
+            np.savez_compressed(
+                buffer, train_images=ramp(8, 8, dtype="uint8")[None], train_labels=np.array([1])
+            )
+        case "png 16":
+            return bytes(imagecodecs.png_encode(colours().astype(np.uint16) * 256))
+        case "tiff pages":
+            tifffile.imwrite(buffer, np.stack([ramp(), ramp()]), photometric="minisblack")
+        case "tiff lzw":
+            tifffile.imwrite(buffer, colours(), compression="lzw", predictor=True)
+        case "jpeg lossless":
+            return bytes(imagecodecs.jpeg8_encode(ramp(), lossless=True, bitspersample=16))
+        case _:
+            Image.fromarray(colours()).save(buffer, name)
+    return buffer.getvalue()
+
+
+def _dicom_sample(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        if name == "several frames":
+            frames = np.stack([ramp(dtype="uint8", top=top) for top in (9, 99)])
+            return write_dicom(path, frames, uid.JPEG2000Lossless).read_bytes()
+        if name == "palette":
+            tables = {
+                f"{colour}PaletteColorLookupTable{part}": value
+                for colour in ("Red", "Green", "Blue")
+                for part, value in (("Descriptor", [256, 0, 16]), ("Data", bytes(512)))
+            }
+            values = ramp(top=255, dtype="uint8")
+            write_dicom(path, values, PhotometricInterpretation="PALETTE COLOR", **tables)
+            return path.read_bytes()
+        values = ramp(top=250, dtype="uint8") if "Baseline" in name else ramp()
+        return write_dicom(
+            path, values, _DICOM[name], WindowCenter="9", WindowWidth="8"
+        ).read_bytes()
+
+
+def read_all(path: Path) -> None:
+    """Decode every frame as scan and training do."""
+    kind = sniff(path)
+    member = "train_images" if kind == "npz" else None
+    with open_image(path, kind, member) as reader:
+        for frame in range(min(reader.facts.frames, 3)):
+            to_display(reader.decode(frame), Window.AUTO)
+
+
+def damage(content: bytes, flips: list[tuple[float, int]], keep: float) -> bytes:
+    """Flip bits at relative places, then cut."""
+    damaged = bytearray(content)
+    for place, bit in flips:
+        damaged[int(place * len(damaged))] ^= 1 << bit
+    return bytes(damaged[: int(keep * len(damaged))])
+
+
+places = st.floats(0, 1, exclude_max=True)
+flips = st.lists(st.tuples(places, st.integers(0, 7)), max_size=8)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_samples_are_whole(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").write_bytes(sample(name))
+    read_all(tmp_path / "a")
+
+
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(FORMATS), flips, st.one_of(st.just(1.0), places))
+@example("JPEG", [], 0.0)
+def test_damaged_files_give_an_image_or_an_ingest_error(
+    tmp_path: Path, name: str, flips: list[tuple[float, int]], keep: float
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(damage(sample(name), flips, keep))
+    with suppress(IngestError):
+        read_all(path)
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(FORMATS), st.integers(4, 400), st.binary(max_size=300))
+def test_any_bytes_after_a_true_beginning_are_set_aside_or_read(
+    tmp_path: Path, name: str, keep: int, rest: bytes
+) -> None:
+    (tmp_path / "a").write_bytes(sample(name)[:keep] + rest)
+    outcome = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k"))
+    assert (outcome.aside is None) == bool(outcome.rows)

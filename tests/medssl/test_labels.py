@@ -1,0 +1,126 @@
+"""Labels from tables and folders."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medssl.errors import DataError
+from medssl.identity import SiteKey
+from medssl.labels import folder_labels, folder_splits, join_labels, require_labels
+from medssl.manifest import SCHEMA, Manifest
+
+KEY = SiteKey(b"k")
+
+
+def manifest(root: Path) -> Manifest:
+    rows = [
+        {"path": "x/a.dcm", "frame": 0, "patient": KEY.patient("P1"), "sample": "s0"},
+        {"path": "x/a.dcm", "frame": 1, "patient": KEY.patient("P1"), "sample": "s1"},
+        {"path": "x/b.dcm", "frame": 0, "patient": KEY.patient("P2"), "sample": "s2"},
+        {"path": "y/b.dcm", "frame": 0, "study": KEY.study("1.2"), "sample": "s3"},
+    ]
+    return Manifest(pl.from_dicts(rows, schema=SCHEMA), root)
+
+
+def join(tmp_path: Path, text: str) -> pl.DataFrame:
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    return join_labels(manifest(tmp_path), tmp_path / "labels.csv", KEY).rows
+
+
+def labels(tmp_path: Path, text: str) -> list[str | None]:
+    return join(tmp_path, text)["label"].to_list()
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(DataError) as caught:
+        join(tmp_path, text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\nx/a.dcm,1\ny/b.dcm,2\n", ["1", "1", None, "2"]),
+        ("file,label\na.dcm,1\n", ["1", "1", None, None]),
+        ("patient,label\nP2,sick\nP1,well\nP9,sick\n", ["well", "well", "sick", None]),
+        ("study;label\n1.2;1\n", [None, None, None, "1"]),
+        ("sample\tlabel\ns1\t007\n", [None, "007", None, None]),
+        ("path,frame,label\nx/a.dcm,1,b\nx/a.dcm,0,a\n", ["a", "b", None, None]),
+        ("path,frame,label\nx/a.dcm,,all\nx/a.dcm,0,one\n", ["one", "all", None, None]),
+        ("\ufeffLabel , Path\n 1 , ./x/a.dcm \n", ["1", "1", None, None]),
+        ("path,label\nx\\a.dcm,1\n", ["1", "1", None, None]),
+        ("path,label\nx/a.dcm,\nx/b.dcm,1\nx/a.dcm,2\n", ["2", "2", "1", None]),
+        ("path,label\nx/a.dcm,1\nx/a.dcm,1\n", ["1", "1", None, None]),
+    ],
+)
+def test_labels_are_joined_by_any_key(
+    tmp_path: Path, text: str, expected: list[str | None]
+) -> None:
+    assert labels(tmp_path, text) == expected
+
+
+def test_absolute_paths_and_hashed_patients_are_understood(tmp_path: Path) -> None:
+    assert labels(tmp_path, f"path,label\n{tmp_path}/x/b.dcm,1\n")[2] == "1"
+    assert labels(tmp_path, f"patient,label\n{KEY.patient('P2')},1\n")[2] == "1"
+
+
+def test_splits_are_taken_where_given(tmp_path: Path) -> None:
+    rows = join(tmp_path, "path,label,split\nx/a.dcm,1,Training\nx/b.dcm,,test\n")
+    assert rows["split"].to_list() == ["train", "train", "test", None]
+    assert rows["label"].to_list() == ["1", "1", None, None]
+    assert rows.schema == SCHEMA
+
+
+def test_labels_that_name_no_image_show_both_sides(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "path,label\nq/1.png,1\nq/2.png,1\nq/3.png,2\n")
+    assert "q/1.png, q/2.png" in message
+    assert "x/a.dcm, x/b.dcm" in message
+    assert "q/3.png" not in message
+
+
+def test_people_are_named_by_hash_only(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "patient,label\nJaneDoe,1\n")
+    assert "JaneDoe" not in message
+    assert KEY.patient("JaneDoe") in message
+    message = refusal(tmp_path, "patient,label\nJaneDoe,1\nJaneDoe,2\n")
+    assert "JaneDoe" not in message
+    assert "two labels" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\nx/a.dcm,1\nx/a.dcm,2\n", "two labels: x/a.dcm"),
+        ("path,label,split\nx/a.dcm,1,train\nx/a.dcm,1,test\n", "two splits"),
+        ("path,class\nx/a.dcm,1\n", "without a column 'label'; it has: path, class"),
+        ("name,label\nx/a.dcm,1\n", "one column of path, file, patient"),
+        ("path,label\nx/a.dcm,\n", "'label' is empty"),
+        ("path,frame,label\nx/a.dcm,first,1\n", "whole numbers"),
+        ("path,split,label\nx/a.dcm,dev,1\n", "train, val or test"),
+        ("file,label\nb.dcm,1\n", "several folders, such as b.dcm"),
+        ("series,label\n1.2,1\n", "no image has a series"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, words: str) -> None:
+    assert words in refusal(tmp_path, text)
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"\xff\xfe\0\x01", b'path,label\n"unclosed'):
+        (tmp_path / "t.csv").write_bytes(content)
+        with pytest.raises(DataError):
+            require_labels(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="no such file"):
+        require_labels(tmp_path / "missing.csv")
+
+
+def test_the_folder_of_an_image_names_its_label() -> None:
+    assert folder_labels(["a.png", "sick/b.png", "x/well/c.png"]) == [None, "sick", "well"]
+
+
+def test_folders_name_splits_only_if_there_are_several() -> None:
+    paths = ["Training/a/1", "test/b/2", "c/validation/3", "4", "train/test/5"]
+    assert folder_splits(paths) == ["train", "test", "val", None, "train"]
+    for lone in (["test/1", "2"], ["train/1", "2"], ["test/1", "val/2"], []):
+        assert folder_splits(lone) == [None] * len(lone)

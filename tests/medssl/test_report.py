@@ -1,0 +1,381 @@
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from medssl.errors import DataError
+from medssl.report.build import write_report
+from medssl.report.choosing import apart, evenly, in_turns
+from medssl.report.curves import calibration_bins, mean_roc
+from medssl.report.data_sections import without_paths
+from medssl.report.figures import few_label_curves
+from medssl.report.inputs import read_inputs
+from medssl.report.projection import nearest, project, share_of_equal_neighbours, unit_rows
+from medssl.report.results import read_results
+from medssl.report.sheets import fitted, to_bytes
+from sslcore.plots import save_png, to_svg
+from tests.medssl.report_folders import (
+    manifest_rows,
+    write_embeddings,
+    write_finetune,
+    write_images,
+    write_run,
+)
+
+NOW = datetime(2024, 3, 1, tzinfo=UTC)
+VOID = {"meta", "img", "path", "use", "link", "br", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Checks that elements are closed in order, and collects what the tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.addresses += [values[k] or "" for k in ("src", "href", "xlink:href") if k in values]
+        if tag == "img" or values.get("role") == "img":
+            self.images.append(values)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Path]:
+    root = tmp_path_factory.mktemp("hospital") / "secret-folder"
+    paths = write_images(root, 40)
+    labels = ["fine" if number % 2 else "coarse" for number in range(40)]
+    patients = [f"{number // 4:08x}"[::-1] + "f00dfeed" for number in range(40)]
+    return manifest_rows(paths, root, labels, patients), root
+
+
+@pytest.fixture(scope="module")
+def results(rows: tuple[pl.DataFrame, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("results")
+    run = write_run(base / "run", *rows)
+    folder = write_finetune(base / "finetune", rows[0], run)
+    write_embeddings(folder, rows[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> str:
+    return write_report(results, now=NOW).read_text("utf-8")
+
+
+@pytest.fixture
+def bare(rows: tuple[pl.DataFrame, Path], tmp_path: Path) -> Path:
+    """A fine-tuned result whose run is gone."""
+    return write_finetune(tmp_path / "finetune", rows[0], tmp_path / "gone", models=("knn",))
+
+
+def test_the_page_shows_every_chapter(page: str) -> None:
+    assert Reader(page).headings == [
+        "Few labels",
+        "All numbers",
+        "ROC and calibration",
+        "Confusion matrix",
+        "Leakage",
+        "The images",
+        "Augmented views",
+        "Pretraining",
+        "Map of the images",
+        "Nearest neighbours",
+        "How to read this",
+        "Configuration and versions",
+    ]
+
+
+def test_nothing_is_missing_from_complete_results(page: str) -> None:
+    assert "note missing" not in page
+
+
+def test_the_page_needs_nothing_outside_itself(page: str) -> None:
+    reader = Reader(page)
+    assert all(address.startswith(("data:image/", "#")) for address in reader.addresses)
+    assert "script" not in reader.tags
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_ids_are_unique_and_anchors_exist(page: str) -> None:
+    reader = Reader(page)
+    assert len(reader.ids) == len(set(reader.ids))
+    anchors = {address[1:] for address in reader.addresses if address.startswith("#")}
+    assert anchors <= set(reader.ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(reader.ids)
+
+
+def test_every_image_has_a_text_for_those_who_cannot_see_it(page: str) -> None:
+    images = Reader(page).images
+    assert len(images) > 80
+    assert all(image.get("alt") or image.get("aria-label") for image in images)
+
+
+def test_no_path_stands_in_the_page(page: str, results: Path) -> None:
+    assert "secret" not in page
+    assert str(results.parent) not in page
+
+
+def test_no_full_key_stands_in_the_page(page: str, rows: tuple[pl.DataFrame, Path]) -> None:
+    for column in ("sample", "patient", "content"):
+        assert not any(key in page for key in rows[0][column])
+    assert "f00dfeed" not in page
+
+
+def test_figures_take_their_colours_from_the_page(page: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(drawings) > 15
+    for drawing in drawings:
+        assert not re.search(r"(fill|stroke): #", re.sub(r"data:image/[^\"]*", "", drawing))
+
+
+def test_the_headline_compares_with_from_scratch_at_ten_per_cent(page: str, results: Path) -> None:
+    found = read_results(results / "metrics.json")
+    ours = found.measure("10%", "linear_probe", "auroc")
+    theirs = found.measure("10%", "scratch", "auroc")
+    assert ours is not None
+    assert theirs is not None
+    title = re.search(r"<h1>(.*?)</h1>", page)
+    assert title is not None
+    assert f"{ours.value:.3f}" in title[1]
+    assert f"{theirs.value:.3f}" in title[1]
+
+
+def test_equal_inputs_give_an_equal_page(page: str, results: Path, tmp_path: Path) -> None:
+    again = write_report(results, tmp_path / "sub" / "again.html", now=NOW)
+    assert again.read_text("utf-8") == page
+
+
+def test_a_run_is_reported_without_label_results(results: Path) -> None:
+    run = results.parent / "run"
+    path = write_report(run, now=NOW)
+    assert path == run / "report.html"
+    reader = Reader(path.read_text("utf-8"))
+    assert reader.headings[:3] == ["The images", "Augmented views", "Pretraining"]
+    assert "Few labels" not in reader.headings
+
+
+def test_missing_parts_become_sentences(bare: Path) -> None:
+    (bare / "predictions.parquet").write_bytes(b"no parquet")
+    (bare / "config.yaml").unlink()
+    text = write_report(bare, now=NOW).read_text("utf-8")
+    assert text.count('class="note missing"') >= 7
+    assert "no model that was trained from scratch" in text
+    assert "predictions.parquet" in text
+
+
+def test_images_that_moved_become_sentences(
+    rows: tuple[pl.DataFrame, Path], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", rows[0], tmp_path / "moved-away")
+    write_embeddings(run, rows[0])
+    text = write_report(run, now=NOW).read_text("utf-8")
+    assert "no longer where the manifest says" in text
+    assert "40 images of 10 patients" in text
+    assert "<img" not in text
+
+
+def test_an_image_that_became_unreadable_is_left_out(
+    rows: tuple[pl.DataFrame, Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "images"
+    paths = write_images(root, 40)
+    table = manifest_rows(paths, root, rows[0]["label"].to_list(), rows[0]["patient"].to_list())
+    for path in paths[:30]:
+        path.write_bytes(b"broken")
+    run = write_run(tmp_path / "run", table, root)
+    write_embeddings(run, table)
+    assert "<img" in write_report(run, now=NOW).read_text("utf-8")
+
+
+def test_many_classes_and_label_counts_are_drawn(
+    rows: tuple[pl.DataFrame, Path], tmp_path: Path
+) -> None:
+    labels = ["<b>a</b>", "_hidden", r"$\frac$ and a name too long for any legend", "肺炎", "e"]
+    names = pl.Series("label", [labels[number % 5] for number in range(40)])
+    table = rows[0].with_columns(names)
+    amounts = [(f"{count} per class", count / 40) for count in (1, 2, 5, 10, 20)]
+    run = write_run(tmp_path / "run", table, rows[1], steps=3)
+    folder = write_finetune(tmp_path / "results", table, run, amounts=amounts, draws=1)
+    write_embeddings(folder, table)
+    text = write_report(folder, now=NOW).read_text("utf-8")
+    Reader(text)
+    assert "<b>a</b>" not in text
+    assert text.count('<p class="value">') == 3
+    assert "1 label per class" in text
+    assert "1 labels" not in text
+    assert text.count(">\u200b_hidden<") == 2
+    assert text.count("肺炎</text>") == 2
+    assert "each class against all others" in text
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"run": "x"}', "[]", "\xff"])
+def test_a_foreign_folder_is_an_error_with_a_way_out(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content, "latin-1")
+    with pytest.raises(DataError, match="medssl pretrain"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        write_report(tmp_path / "none")
+
+
+def test_a_run_that_moved_with_its_results_is_found(results: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    for name in ("run", "finetune"):
+        (moved / name).mkdir(parents=True)
+        for file in (results.parent / name).iterdir():
+            (moved / name / file.name).write_bytes(file.read_bytes())
+    metrics = moved / "finetune" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace(str(results.parent), "/was/there"))
+    assert read_inputs(moved / "finetune").run == moved / "run"
+
+
+def test_rejected_files_are_found_beside_the_manifest(results: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    config = (results.parent / "run" / "config.yaml").read_text()
+    lines = re.sub(r"path: .*", f"path: {tmp_path}/manifest.parquet", config, count=1)
+    (run / "config.yaml").write_text(lines)
+    (run / "log.jsonl").write_text("")
+    source = results.parent / "run" / "rejected.parquet"
+    (tmp_path / "rejected.parquet").write_bytes(source.read_bytes())
+    rejected = read_inputs(run).rejected
+    assert rejected is not None
+    assert len(rejected) == 3
+
+
+def test_configurations_lose_their_paths() -> None:
+    tree = {"data": {"path": "x", "splits": ["a", "/b"]}, "labels": None, "deep": [{"p": "c\\d"}]}
+    hidden = "(a path, not shown)"
+    assert without_paths(tree) == {
+        "data": {"path": hidden, "splits": ["a", hidden]},
+        "labels": None,
+        "deep": [{"p": hidden}],
+    }
+
+
+def test_neighbours_are_of_other_patients() -> None:
+    units = unit_rows(np.array([[1, 0], [1, 0.01], [1, 0.1], [0, 1]]))
+    patients = ["a", "a", None, "b"]
+    assert [index for index, _ in nearest(units, patients, 0, most=3)] == [2, 3]
+    assert [index for index, _ in nearest(units, patients, 2, most=2)] == [1, 0]
+
+
+def test_the_share_of_equal_neighbours_counts_and_knows_chance() -> None:
+    units = unit_rows(np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]]))
+    assert share_of_equal_neighbours(units, ["x", "x", "y", "y"]) == (1, pytest.approx(1 / 3))
+    apart_from = ["p", "p", "q", "q"]
+    share = share_of_equal_neighbours(units, ["x", "x", "y", "y"], apart_from=apart_from)
+    assert share == (0, 0)
+    assert share_of_equal_neighbours(units, ["x", None, None, "x"]) is None
+
+
+def test_the_map_keeps_groups_together_and_repeats_itself() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = np.concatenate([rng.normal(size=(20, 5)) + 9 * np.eye(5)[axis] for axis in (0, 1)])
+    points = project(embeddings, seed=0)
+    assert points.min() == 0
+    assert points.max() == 1
+    gap = np.linalg.norm(points[:20].mean(0) - points[20:].mean(0))
+    assert gap > 2 * points[:20].std()
+    np.testing.assert_array_equal(points, project(embeddings, seed=0))
+
+
+def test_a_collapsed_encoder_is_one_point_on_the_map() -> None:
+    assert (project(np.ones((12, 4)), seed=0) == 0.5).all()
+
+
+def test_chosen_images_are_even_apart_and_of_all_groups() -> None:
+    assert evenly(10, 3).tolist() == [0, 4, 9]
+    assert evenly(2, 3).tolist() == [0, 1]
+    points = np.random.default_rng(0).uniform(size=(200, 2))
+    kept = points[apart(points, distance=0.1, most=50)]
+    gaps = np.abs(kept[:, None] - kept).max(-1) + np.eye(len(kept))
+    assert gaps.min() >= 0.1
+    assert in_turns(np.array(["a", "a", "a", "b"]), 4) == [0, 3, 2]
+    assert in_turns(np.array([]), 4) == []
+
+
+def test_roc_of_perfect_and_inverted_scores() -> None:
+    table = pl.DataFrame(
+        {
+            "draw": [0, 0, 0, 0, 1, 1, 1, 1],
+            "label": ["no", "no", "yes", "yes"] * 2,
+            "probabilities": [[1 - p, p] for p in (0.1, 0.2, 0.7, 0.9, 0.9, 0.8, 0.3, 0.1)],
+        }
+    )
+    curve = mean_roc(table, ["no", "yes"])
+    assert curve is not None
+    across, up = curve
+    assert np.trapezoid(up[0], across) == pytest.approx(1, abs=0.01)
+    assert np.trapezoid(up[1], across) == pytest.approx(0, abs=0.01)
+    one_class = table.filter(pl.col("label") == "yes")
+    assert mean_roc(one_class, ["no", "yes"]) is None
+
+
+def test_calibration_bins_hold_means_and_shares() -> None:
+    table = pl.DataFrame(
+        {
+            "label": ["no", "yes", "yes", "yes"],
+            "probabilities": [[0.79, 0.21], [0.71, 0.29], [0.0, 1.0], [0.05, 0.95]],
+        }
+    )
+    claimed, observed, share = calibration_bins(table, ["no", "yes"])
+    np.testing.assert_allclose(claimed, [0.25, 0.975])
+    np.testing.assert_allclose(observed, [0.5, 1])
+    np.testing.assert_allclose(share, [0.5, 0.5])
+
+
+def test_thumbnails_keep_the_aspect() -> None:
+    pixels = to_bytes(np.ones((3, 20, 10), np.float32))
+    assert pixels.shape == (20, 10, 3)
+    square = fitted(pixels, 8)
+    assert square.shape == (8, 8, 3)
+    assert square[:, 2:6].min() == 255
+    assert square[:, :2].max() == 0
+
+
+def test_a_figure_becomes_png_and_svg(results: Path, tmp_path: Path) -> None:
+    figure = few_label_curves(read_results(results / "metrics.json"), "auroc")
+    save_png(figure, tmp_path / "figure.png", scale=2)
+    header = (tmp_path / "figure.png").read_bytes()[:24]
+    assert header[1:4] == b"PNG"
+    assert int.from_bytes(header[16:20], "big") == 760
+    svg = to_svg(figure, name="one", alt='more than "100 <%>"')
+    assert svg.startswith("<svg")
+    assert "var(--series-1)" in svg
+    assert "&quot;100 &lt;%&gt;&quot;" in svg
+    assert all(name.startswith("one-") for name in re.findall(r'\bid="([^"]*)"', svg))

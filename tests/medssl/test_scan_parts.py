@@ -1,0 +1,171 @@
+"""The parts of a scan: walking, processes that die or are interrupted, results on the disk."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from medssl.errors import DataError
+from medssl.identity import SiteKey
+from medssl.manifest import read_manifest, rejected_path
+from medssl.scanning.parts import Parts
+from medssl.scanning.pool import CrashProofPool
+from medssl.scanning.scan import ScanOptions, scan
+from medssl.scanning.walk import Found, walk
+from medssl.scanning.worker import read_file
+from tests.medssl.crashing import die_of, minus
+from tests.medssl.make import colours, hospital, ramp, write_dicom, write_png
+
+KEY = SiteKey(b"test")
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    root = hospital(tmp_path / "in")
+    outs = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    for out, workers in zip(outs, (1, 2), strict=True):
+        scan(root, out, ScanOptions(workers=workers), key=KEY)
+    one, two = (read_manifest(out).rows for out in outs)
+    assert one.equals(two)
+    assert pl.read_parquet(rejected_path(outs[0])).equals(pl.read_parquet(rejected_path(outs[1])))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_only_the_job_at_fault() -> None:
+    work = partial(die_of, frozenset({7}))
+    pool = CrashProofPool(work, minus, workers=2, chunk=2)
+    assert sorted(pool.run(list(range(1, 12)))) == [-7, *(n for n in range(1, 12) if n != 7)]
+
+
+def test_links_out_of_the_root_pipes_and_hidden_folders_are_not_followed(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_png(root / "a.png", colours())
+    write_png(root / ".snapshot" / "a.png", colours())
+    write_png(tmp_path / "out" / "secret.png", colours())
+    (root / "inside").symlink_to("a.png")
+    (root / "outside").symlink_to(tmp_path / "out" / "secret.png")
+    (root / "folder").symlink_to(tmp_path / "out")
+    (root / "circle").symlink_to(root)
+    (root / "broken").symlink_to("nowhere")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "pipe")
+    found, aside = walk(root.resolve(), KEY)
+    assert [file.path for file in found] == ["a.png", "inside"]
+    assert {item.path: item.reason for item in aside} == {
+        "outside": "unsupported",
+        "folder": "unsupported",
+        "circle": "unsupported",
+        "broken": "vanished",
+        "loop": "vanished",
+        "pipe": "not_an_image",
+    }
+
+
+def test_folders_and_files_that_may_not_be_read_are_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png(tmp_path / "a.png", colours())
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: Any) -> Any:
+        if str(folder).endswith("closed"):
+            raise PermissionError
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found, aside = walk(tmp_path, KEY)
+    assert [file.path for file in found] == ["a.png"]
+    assert [(item.path, item.reason) for item in aside] == [("closed", "no_permission")]
+    with pytest.raises(DataError, match="cannot be read"):
+        walk(tmp_path / "closed", KEY)
+
+
+def test_results_reach_the_disk_while_the_scan_runs(tmp_path: Path) -> None:
+    now = [0.0]
+    parts = Parts(tmp_path / "m.parquet", "s", clock=lambda: now[0])
+    write_png(tmp_path / "a.png", colours())
+    outcome = read_file(tmp_path, Found("a.png", "stamp"), KEY)
+    parts.add(outcome)
+    assert not parts.folder.exists()
+    now[0] = 60.0
+    parts.add(outcome)
+    assert len(Parts(tmp_path / "m.parquet", "s").earlier().rows) == 1
+    assert len(Parts(tmp_path / "m.parquet", "other").earlier().rows) == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for number in range(60):
+        write_dicom(root / f"{number:03d}", ramp())
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from medssl.scanning.scan import scan, ScanOptions\n"
+        "class P:\n"
+        "  def expect(self, *a, **k): pass\n"
+        "  def advance(self, *a, **k): print('.', flush=True), time.sleep(0.05)\n"
+        "if __name__ == '__main__':\n"
+        "  scan(Path(sys.argv[1]), Path(sys.argv[2]), ScanOptions(workers=2), P())\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = {
+        **os.environ,
+        "MEDSSL_KEY_FILE": str(tmp_path / "key"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    out = tmp_path / "m.parquet"
+    command = [sys.executable, str(script), str(root), str(out)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert not out.exists()
+    assert Parts(out, "").folder.exists()
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    assert done.stdout.count(".") < 60
+    assert len(read_manifest(out).rows) == 60
+
+
+def test_a_mistake_of_ours_costs_its_file_and_says_where_without_quoting_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png(tmp_path / "a.png", colours())
+
+    def mistaken(path: Path) -> str:
+        raise TypeError("Doe^Jane")
+
+    monkeypatch.setattr("medssl.scanning.worker.sniff", mistaken)
+    aside = read_file(tmp_path, Found("a.png", "stamp"), KEY).aside
+    assert aside is not None
+    assert aside.reason == "reader_bug"
+    assert "TypeError at test_scan_parts.py:" in aside.detail
+    assert "Doe" not in aside.detail
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_processes_start_leaves_no_traceback(tmp_path: Path) -> None:
+    root = hospital(tmp_path / "in")
+    command = [sys.executable, "-m", "medssl.cli", "scan", str(root)]
+    command += ["--out", str(tmp_path / "m.parquet"), "--workers", "2"]
+    scanning = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    time.sleep(1.0)
+    os.killpg(scanning.pid, signal.SIGINT)
+    _, words = scanning.communicate(timeout=60)
+    assert b"Traceback" not in words
+    assert scanning.returncode in {130, 0, -signal.SIGINT}  # or it came after the end

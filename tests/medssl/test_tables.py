@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from medssl.tables import write_parquet
+from sslcore.errors import OutputError
+
+
+def test_a_table_and_its_facts_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.parquet"
+    write_parquet(pl.DataFrame({"a": [1, 2]}), path, about={"who": "test"})
+    assert pl.read_parquet(path)["a"].to_list() == [1, 2]
+    assert pl.read_parquet_metadata(path)["who"] == "test"
+
+
+def test_a_full_disk_is_an_output_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / "table.parquet"
+    path.write_text("old")
+    table = pl.DataFrame({"a": range(10_000)})
+
+    class OnFullDisk(pl.DataFrame):
+        def write_parquet(self, *args: object, **options: object) -> None:
+            super().write_parquet(full)
+
+    with pytest.raises(OutputError, match=r"cannot write .*table\.parquet"):
+        write_parquet(OnFullDisk(table), path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

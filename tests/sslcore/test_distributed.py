@@ -1,0 +1,154 @@
+"""Two processes on the halves of a batch equal one process on the whole: value and gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sslcore.distributed import gather_rows, world_size
+from sslcore.methods.joint_embedding import JointEmbedding
+from sslcore.methods.method import ViewMethod
+from sslcore.methods.moco import Moco
+from sslcore.methods.simsiam import SimSiam
+from sslcore.methods.triplet import Triplet, triplet_objective
+from sslcore.modules.branch import Branch
+from sslcore.modules.queue import FeatureQueue
+from sslcore.objectives.barlow_twins import BarlowTwins
+from sslcore.objectives.nt_xent import NTXent
+from sslcore.objectives.vicreg import VICReg
+from sslcore.views import ViewBatch
+
+ROWS = 6
+Result = tuple[float, dict[str, Tensor], dict[str, Tensor]]
+
+
+def methods() -> dict[str, ViewMethod]:
+    """Every method that compares rows, and one that does not; none with batch norm."""
+
+    def branch() -> Branch:
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Linear(5, 8), nn.Tanh())
+        return Branch(encoder, nn.Linear(8, 4)).double()
+
+    torch.manual_seed(1)
+    queue, memory = FeatureQueue(16, 4).double(), FeatureQueue(30, 4).double()
+    return {
+        "simclr": JointEmbedding(branch(), NTXent()),
+        "barlow_twins": JointEmbedding(branch(), BarlowTwins()),
+        "vicreg": JointEmbedding(branch(), VICReg()),
+        "moco": Moco(branch(), queue),
+        "triplet": Triplet(branch(), triplet_objective(mining="hard", margin=1.0)),
+        "triplet with memory": Triplet(
+            branch(), triplet_objective(mining="hard", margin=1.0), memory
+        ),
+        "simsiam": SimSiam(branch(), nn.Linear(4, 4).double()),
+    }
+
+
+def batch(step: int, *, segments: bool) -> list[ViewBatch[Tensor]]:
+    """The parts of two processes; joined by `joined`."""
+    generator = torch.Generator().manual_seed(step)
+    parts = []
+    for _ in range(2):
+        x = torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
+        noise = 0.3 * torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
+        parts.append(ViewBatch((x, x + noise), segments=(2, 4) if segments else ()))
+    return parts
+
+
+def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
+    """Segment by segment, the rows of both processes."""
+    sizes = parts[0].segments or (ROWS,)
+    views = []
+    for view in (0, 1):
+        pieces = zip(*(part.views[view].split(list(sizes)) for part in parts), strict=True)
+        views.append(torch.cat([torch.cat(piece) for piece in pieces]))
+    return ViewBatch(tuple(views), segments=tuple(2 * n for n in parts[0].segments))
+
+
+def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[Any]]) -> Result:
+    loss = torch.zeros(())
+    for each in batches:
+        method.zero_grad()
+        loss = wrapped(each).loss
+        loss.backward()
+        with torch.no_grad():
+            for parameter in method.student.parameters():
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
+        method.after_step(0.5)
+    grads = {key: p.grad for key, p in method.named_parameters() if p.grad is not None}
+    return loss.item(), grads, method.state_dict()
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+    )
+    results: dict[str, Result] = {}
+    for segments in (False, True):
+        for name, method in methods().items():
+            if segments and name in ("moco", "triplet with memory"):
+                continue
+            parts = [batch(step, segments=segments)[rank] for step in (0, 1)]
+            results[f"{name} {segments}"] = two_steps(
+                method, DistributedDataParallel(method), parts
+            )
+    z = torch.arange(3.0)[:, None] + 10 * rank
+    assert world_size() == 2
+    assert gather_rows(z)[:, 0].tolist() == [0, 1, 2, 10, 11, 12]
+    torch.save(results, folder / f"results-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(work, args=(folder,), nprocs=2)
+    return [
+        torch.load(folder / f"results-{rank}.pt", weights_only=True)  # noqa: TID251
+        for rank in (0, 1)
+    ]
+
+
+CASES = [(name, False) for name in methods()] + [
+    (name, True) for name in methods() if name not in ("moco", "triplet with memory")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "segments"), CASES)
+def test_two_processes_equal_one_on_the_joined_batch(
+    name: str, segments: bool, both_ranks: list[dict[str, Result]]
+) -> None:
+    method = methods()[name]
+    whole = [joined(batch(step, segments=segments)) for step in (0, 1)]
+    loss, grads, state = two_steps(method, method, whole)
+    outputs = [results[f"{name} {segments}"] for results in both_ranks]
+    # Where rows are not compared each process reports the loss of its own rows.
+    losses = torch.tensor([output[0] for output in outputs])
+    torch.testing.assert_close(losses.mean().item(), loss, rtol=1e-5, atol=1e-5)
+    for _, their_grads, their_state in outputs:
+        torch.testing.assert_close(their_grads, grads, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(their_state, dict(state), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_rows_compared_across_processes_give_all_of_them_the_same_loss(
+    both_ranks: list[dict[str, Result]],
+) -> None:
+    for name in ("simclr", "barlow_twins", "vicreg", "triplet", "triplet with memory"):
+        first, second = (results[f"{name} False"][0] for results in both_ranks)
+        assert first == pytest.approx(second, rel=1e-12), name
+
+
+def test_one_process_gathers_its_own_rows() -> None:
+    z = torch.randn(3, 2)
+    assert gather_rows(z) is z
+    assert world_size() == 1

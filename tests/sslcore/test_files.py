@@ -1,0 +1,126 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslcore.errors import OutputError
+from sslcore.files import (
+    in_use,
+    remove_drafts,
+    require_new_folder,
+    whole_file,
+    whole_folder,
+    write_text,
+)
+
+
+def fail_half_way(path: Path, error: type[BaseException]) -> None:
+    path.write_text("half")
+    raise error("half way")
+
+
+def test_a_file_appears_with_its_whole_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as draft:
+        draft.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_keeps_the_old_file_and_leaves_no_draft(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(error), whole_file(path) as draft:
+        fail_half_way(draft, error)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device"),
+        whole_file(path),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+    assert not path.exists()
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "box"
+    with whole_folder(path) as draft:
+        (draft / "inner").mkdir()
+        (draft / "inner" / "a").write_text("1")
+        assert not path.exists()
+    assert (path / "inner" / "a").read_text() == "1"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="half way"), whole_folder(tmp_path / "box") as draft:
+        fail_half_way(draft / "a", ValueError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_never_replaces_another(tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "old").write_text("1")
+    with pytest.raises(OutputError, match="cannot write"), whole_folder(tmp_path / "box") as draft:
+        (draft / "new").write_text("2")
+    assert [path.name for path in (tmp_path / "box").iterdir()] == ["old"]
+
+
+def test_a_draft_of_a_killed_process_with_the_same_number_is_no_obstacle(tmp_path: Path) -> None:
+    stale = tmp_path / f".box.{os.getpid()}.draft"
+    stale.mkdir()
+    (stale / "half").write_text("1")
+    with whole_folder(tmp_path / "box") as draft:
+        (draft / "a").write_text("1")
+    assert [path.name for path in (tmp_path / "box").iterdir()] == ["a"]
+
+
+def test_drafts_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".a.txt.7.draft").write_text("half")
+    (tmp_path / ".box.7.draft").mkdir()
+    (tmp_path / ".box.7.draft" / "x").write_text("half")
+    (tmp_path / "kept.draft").write_text("whole")
+    (tmp_path / ".hidden").write_text("whole")
+    remove_drafts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.draft", ".hidden"}
+    remove_drafts(tmp_path / "missing")
+
+
+def test_a_new_folder_may_be_missing_or_empty_but_not_taken(tmp_path: Path) -> None:
+    require_new_folder(tmp_path / "missing", way_out="rename it")
+    require_new_folder(tmp_path, way_out="rename it")
+    (tmp_path / "a").write_text("1")
+    with pytest.raises(OutputError, match="already exists; rename it"):
+        require_new_folder(tmp_path, way_out="rename it")
+    with pytest.raises(OutputError, match="already exists"):
+        require_new_folder(tmp_path / "a", way_out="rename it")
+
+
+def test_a_folder_is_used_by_one_process_at_a_time_and_free_after_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from sslcore.files import in_use\n"
+        "with in_use(Path(sys.argv[1])):\n    print('in', flush=True); time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(OutputError, match="in use by another process"), in_use(tmp_path):
+            pass
+        process.kill()
+    with in_use(tmp_path):
+        pass
+    with in_use(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
