@@ -12,7 +12,6 @@ CLASSES = ("longitudinal", "transverse")
 _ELONGATION = 1.6  # length of a spot over its width
 _BANDWIDTH = 0.5  # octaves, standard deviation
 _SPREAD = 0.2  # of the direction within a class, radians
-_WIRES = 3  # leads and tubes across each image, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def draw_image(random: np.random.Generator, kind: str, look: Look) -> Plane:
     shape = (look.rows, look.columns)
     turn = CLASSES.index(kind) * np.pi / 2 + random.normal(0.0, _SPREAD)
     texture = random.uniform(0.35, 0.5) * _streaks(random, shape, turn)
-    level = (_anatomy(random, shape) + texture + _wires(random, shape)).clip(0.0, 1.0) ** look.gamma
+    level = (_anatomy(random, shape) + texture).clip(0.0, 1.0) ** look.gamma
     noise = random.normal(0.0, 0.01, shape)
     image: Plane = look.brightness + look.contrast * level + noise
     return image.clip(0.0, 1.0)
@@ -95,15 +94,3 @@ def _anatomy(random: np.random.Generator, shape: tuple[int, int]) -> Plane:
         blob = np.exp(-(((rows - y) / height) ** 2) - ((columns - x) / width) ** 2)
         shapes += random.uniform(0.05, 0.15) * random.choice((-1.0, 1.0)) * blob
     return shapes.clip(0.35, 0.65)
-
-
-def _wires(random: np.random.Generator, shape: tuple[int, int]) -> Plane:
-    """Return bright straight lines in any direction, brighter than any streak."""
-    rows, columns = np.indices(shape)
-    wires: Plane = np.zeros(shape)
-    for _ in range(random.poisson(_WIRES)):
-        y, x = random.uniform(0.0, 1.0, 2) * shape
-        turn, width = random.uniform(0.0, np.pi), random.uniform(1.0, 2.5)
-        distance = (rows - y) * np.cos(turn) + (columns - x) * np.sin(turn)
-        wires += 0.8 * np.exp(-((distance / width) ** 2))
-    return wires
