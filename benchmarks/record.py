@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sslcore.cores import usable_cores
+
 HERE = Path(__file__).parent
 
 
@@ -25,7 +27,7 @@ def machine() -> dict[str, Any]:
     """Describe what the numbers were measured on, without naming the machine."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "monai", "pydicom", "numpy")},
     }

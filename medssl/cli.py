@@ -65,23 +65,33 @@ def main(
 def scan(
     folder: Annotated[Path, typer.Argument(help="Any depth; a MedMNIST .npz file also works.")],
     out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("manifest.parquet"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
     labels: Labels = None,
-    class_folders: ClassFolders = False,
+    class_folders: ClassFolders = None,
     patient_pattern: PatientPattern = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default by cores.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default by cores.")] = None,
 ) -> None:
     """List the images of a folder, and what cannot be read."""
-    from medssl.scanning import scan as job
+    from medssl.config import ScanConfig
+    from sslcore.config import resolve_config
     from sslcore.console import Progress
 
-    options = job.ScanOptions(
-        labels=labels,
-        class_folders=bool(class_folders),
-        patient_pattern=patient_pattern,
-        workers=workers,
+    settings = resolve_config(
+        ScanConfig,
+        file=config,
+        options={
+            "labels": labels and str(labels),
+            "class_folders": class_folders,
+            "patient_pattern": patient_pattern,
+            "workers": workers,
+        },
+        assignments=assignments or (),
     )
+    from medssl.scanning import scan as job  # after the settings, so that a typing mistake shows
+
     with Progress("scan") as progress:
-        summary = job.scan(folder, out, options, progress)
+        summary = job.scan(folder, out, settings, progress)
     typer.echo(summary.table())
     typer.echo(out)
 
@@ -133,7 +143,7 @@ def pretrain(
         assignments=assignments or (),
         derived=DERIVED,
     )
-    from medssl import pretrain as job  # after the settings, so that a typing mistake shows soon
+    from medssl import pretrain as job  # after the settings, as above
 
     result = job.pretrain(settings, out, resume=resume)
     typer.echo(f"{result.steps} steps, last loss {result.final_loss:.4f}\n{result.encoder}")
@@ -145,13 +155,24 @@ def embed(
     run: Annotated[Path, typer.Argument(help="Folder that pretrain made.")],
     data: Annotated[Path, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")],
     out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("embeddings.parquet"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
+    device: Device = None,
 ) -> None:
     """Turn each image into a vector."""
-    from medssl import embed as job
+    from medssl.config import EmbedConfig
+    from sslcore.config import resolve_config
 
-    result = job.embed(run, data, out, batch_size=batch_size, device=device)
+    settings = resolve_config(
+        EmbedConfig,
+        file=config,
+        options={"batch_size": batch_size, "device": device},
+        assignments=assignments or (),
+    )
+    from medssl import embed as job  # after the settings, as above
+
+    result = job.embed(run, data, out, settings)
     typer.echo(f"{result.count} images\n{out}")
 
 
@@ -214,11 +235,31 @@ def finetune(
 @user_errors()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that pretrain or finetune made.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: report.html in the folder.")
+    ] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
+    device: Device = None,
+    seed: Seed = None,
 ) -> None:
     """Write one HTML file about a run or its results."""
-    from medssl.report.build import write_report
+    from medssl.config import ReportConfig
+    from sslcore.config import resolve_config
+    from sslcore.console import Progress
 
-    typer.echo(write_report(folder))
+    settings = resolve_config(
+        ReportConfig,
+        file=config,
+        options={"batch_size": batch_size, "device": device, "seed": seed},
+        assignments=assignments or (),
+    )
+    from medssl.report.build import write_report  # after the settings, as above
+
+    with Progress("report") as progress:
+        path = write_report(folder, settings, out, progress=progress)
+    typer.echo(path)
 
 
 @app.command()

@@ -71,6 +71,19 @@ class BackboneConfig(Section):
     compile: bool = Field(False, description="torch.compile")
 
 
+class ScanConfig(Section):
+    """How a folder is scanned."""
+
+    labels: Path | None = Field(None, description="CSV; see `medssl.labels.join_labels`")
+    class_folders: bool = Field(False, description="the name of an image's folder is its label")
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression with one group, searched for in the relative path of"
+        " every image; what the group finds is the patient, whatever the file says",
+    )
+    workers: int | None = Field(None, gt=0, description="processes; as many as cores by default")
+
+
 class PretrainConfig(Section):
     """One pretraining run, complete: everything that changes its result is in here."""
 
@@ -84,13 +97,21 @@ class PretrainConfig(Section):
 
 
 # What a run's own config.yaml has resolved, by the setting it was resolved from.
-# Without this, `--config RUN/config.yaml --epochs 5` would keep the steps of the old run.
+# Without this, `--config RUN/config.yaml` would treat other images like those of the old run.
 DERIVED: Mapping[str, tuple[str, ...]] = {
+    "data.path": ("data.channels", "data.canvas", "views.preset"),
     "image_size": ("data.canvas", "backbone.stem"),
     "method.name": ("optim.learning_rate",),
     "optim.name": ("optim.learning_rate",),
     "run.epochs": ("run.steps",),
 }
+
+
+class EmbedConfig(Section):
+    """How images become vectors."""
+
+    batch_size: int = Field(256, gt=0, description="images at a time")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
 
 
 class FinetuneConfig(Section):
@@ -133,3 +154,15 @@ class FinetuneConfig(Section):
                 " train on"
             )
         return self
+
+
+class ReportConfig(Section):
+    """What a report shows of many images."""
+
+    sources: int = Field(6, gt=0, description="images whose views are shown")
+    map_points: int = Field(1500, gt=7, description="images on the map, at most")
+    queries: int = Field(6, gt=0, description="images whose neighbours are shown")
+    neighbours: int = Field(6, gt=0, description="of each")
+    batch_size: int = Field(128, gt=0, description="images at a time, where a run is embedded")
+    device: str = Field("auto", description="auto, cpu, cuda, mps; likewise")
+    seed: int = Field(0, ge=0, description="of the map")

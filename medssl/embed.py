@@ -1,16 +1,16 @@
 """Turn each image of a folder into a vector."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import torch
 
+from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.tables import write_parquet
+from medssl.tables import require_parquet, write_parquet
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.errors import OutputError
@@ -31,28 +31,25 @@ class EmbedResult:
     failures: int
 
 
-def embed(
-    run: Path, data: Path, out: Path, *, batch_size: int = 256, device: str = "auto"
-) -> EmbedResult:
+def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     """Write the embeddings of all images of `data`, with `sample`, `patient`, `label`, `split`.
 
     Args:
         run: Folder that pretraining made.
         data: Folder, manifest.parquet or MedMNIST archive.
         out: Parquet file.
-        batch_size: Images at a time.
-        device: auto, cpu, cuda or mps.
+        config: Settings.
 
     Raises:
         OutputError: `out` exists and is something else than such a table.
         SSLError: The run has no encoder, or the data cannot be used.
     """
     _require_replaceable(out)
-    encoder = load_encoder(run, device=torch.device(choose_device(device)))
-    with tempfile.TemporaryDirectory() as scratch:
-        manifest = open_data(data, scanned_to=Path(scratch) / "manifest.parquet")
+    require_parquet(out)
+    encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
+    manifest = open_data(data)
     with Progress("embed") as progress:
-        table, failures = embedding_table(encoder, manifest, batch_size, progress)
+        table, failures = embedding_table(encoder, manifest, config.batch_size, progress)
         if failures:
             progress.note(f"{failures} images could not be read and are left out")
     write_parquet(table, out)

@@ -1,15 +1,17 @@
 """The data of a run: from a path to the manifest rows to learn from, and what follows from them."""
 
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 
 from medssl.backbones import KNOWN, choose_stem
-from medssl.config import DataConfig, Preset, PretrainConfig
+from medssl.config import DataConfig, Preset, PretrainConfig, ScanConfig
 from medssl.errors import DataError
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
-from medssl.scanning.scan import ScanOptions, scan
+from medssl.scanning.scan import scan
 from medssl.views import choose_preset
 from sslcore.config import suggest
 from sslcore.console import Progress
@@ -19,13 +21,21 @@ from sslcore.methods.registry import default_learning_rate
 from sslcore.training.settings import RunConfig
 
 
-def open_data(path: Path, *, scanned_to: Path, workers: int | None = None) -> Manifest:
+def open_data(
+    path: Path,
+    *,
+    scanned_to: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read the manifest at `path`, or scan the folder or archive there.
 
     Args:
         path: Manifest, folder, or MedMNIST archive.
-        scanned_to: Where the manifest of a scan is written; rejected files are listed beside it.
+        scanned_to: Where the manifest of a scan is written, and rejected files are listed beside
+            it; by default neither is kept.
         workers: Scanning processes.
+        progress: Told about a scan; a bar of its own by default.
 
     Raises:
         DataError: Nothing is there, or nothing in it can be used.
@@ -34,10 +44,12 @@ def open_data(path: Path, *, scanned_to: Path, workers: int | None = None) -> Ma
         return read_manifest(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a folder, manifest.parquet or .npz")
-    options = ScanOptions(workers=workers)
-    with Progress("scan") as progress:
-        scan(path, scanned_to, options, progress)
-    return read_manifest(scanned_to)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        manifest = scanned_to or Path(scratch) / "manifest.parquet"
+        shown = progress or stack.enter_context(Progress("scan"))
+        scan(path, manifest, ScanConfig(workers=workers), shown)
+        return read_manifest(manifest)
 
 
 def require_scanned(path: Path) -> None:
@@ -120,7 +132,6 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             or default_learning_rate(config.method, config.optim.name)
         },
         "run": {
-            "steps": run.steps or run.epochs * (len(rows) // run.batch_size),
             "precision": choose_precision("auto", choose_device(run.device))
             if run.precision == "auto"
             else run.precision,

@@ -9,6 +9,12 @@ from sslcore.errors import OutputError
 from sslcore.files import whole_file
 
 
+def require_parquet(out: Path) -> None:
+    """Raise `OutputError` for a name that says the file is something else than Parquet."""
+    if out.suffix != ".parquet":
+        raise OutputError(f"--out {out}: what is written is Parquet; name it {out.stem}.parquet")
+
+
 def write_parquet(
     table: pl.DataFrame, path: Path, *, about: Mapping[str, str] | None = None
 ) -> None:

@@ -1,6 +1,7 @@
 """Base of all configuration sections, and the one function that resolves them."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,9 +56,11 @@ def resolve_config(
     try:
         return section.model_validate(tree)
     except ValidationError as error:
+        problems = [_describe(item, section) for item in error.errors()]
+        if len(problems) > 1:
+            problems[:0] = [f"{len(problems)} problems"]
         source = f"{file}: " if file else ""
-        problems = "\n".join(f"  {_describe(item, section)}" for item in error.errors())
-        raise ConfigError(f"{source}{error.error_count()} problem(s)\n{problems}") from error
+        raise ConfigError(source + "\n  ".join(problems)) from error
 
 
 def dump_config(config: Section) -> str:
@@ -76,8 +79,10 @@ def suggest(wrong: str, known: Sequence[str]) -> str:
 def _read(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: not YAML: {_syntax(error)}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{file}: expected sections with keys, got {type(tree).__name__}")
     return tree or {}
@@ -90,7 +95,14 @@ def _parse(assignment: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment}: {error}") from error
+        raise ConfigError(f"--set {assignment}: not YAML: {_syntax(error)}") from error
+
+
+def _syntax(error: Exception) -> str:
+    """Say in one line what a parser stumbled over, and where if it knows."""
+    mark = getattr(error, "problem_mark", None)
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or error}{place}"
 
 
 def _pick(tree: Any, key: str) -> Any:
@@ -136,6 +148,9 @@ def _describe(item: Any, section: type[BaseModel]) -> str:
     if item["type"] == "union_tag_invalid":
         known = [name.strip("' ") for name in item["ctx"]["expected_tags"].split(",")]
         return f"{place}: unknown {item['ctx']['tag']!r}; {suggest(item['ctx']['tag'], known)}"
+    if item["type"] in ("literal_error", "enum") and isinstance(item["input"], str):
+        known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return f"{place}: unknown {item['input']!r}; {suggest(item['input'], known)}"
     message = str(item["msg"]).removeprefix("Value error, ")
     if isinstance(item["input"], str | int | float | list | tuple):
         message = f"{message} (got {item['input']!r})"

@@ -1,6 +1,5 @@
 """From a run, data and labels to images with a class and a part."""
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from medssl.fewlabels.split import Split, keep_rows, require_every_class, split_
 from medssl.identity import load_site_key
 from medssl.labels import folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
-from medssl.run_data import training_rows
+from medssl.run_data import open_data, training_rows
 from medssl.run_folder import RunFolder
-from medssl.scanning.scan import ScanOptions, scan
 from sslcore.console import Progress
 
 
@@ -75,7 +73,7 @@ def gather_cohort(
         DataError: Data, labels or split cannot be worked with; the message has the way out.
     """
     settings = run.read_config().data
-    manifest = read_manifest(run.manifest) if data is None else _open(data, progress)
+    manifest = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
     excluded = pl.col("modality").is_in(list(settings.exclude_modalities))
     every = _label(manifest.where(~excluded.fill_null(value=False)), config)
     labelled = every.where(pl.col("label").is_not_null())
@@ -106,17 +104,6 @@ def sorted_classes(labels: pl.Series) -> tuple[str, ...]:
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))
-
-
-def _open(data: Path, progress: Progress) -> Manifest:
-    if data.suffix == ".parquet":
-        return read_manifest(data)
-    if not data.exists():
-        raise DataError(f"{data} does not exist; expected a folder, manifest.parquet or .npz")
-    with tempfile.TemporaryDirectory() as scratch:
-        scanned = Path(scratch) / "manifest.parquet"
-        scan(data, scanned, ScanOptions(), progress)
-        return read_manifest(scanned)
 
 
 def _label(manifest: Manifest, config: FinetuneConfig) -> Manifest:

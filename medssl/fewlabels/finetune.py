@@ -45,7 +45,8 @@ _VALIDATION = (
     "the penalty of probes and the moment to stop training are chosen on validation labels that"
     f" shrink with the training labels, to no fewer than {MIN_VAL_PER_CLASS} per class;"
     f" where these are fewer than {ENOUGH_VAL}, cross-validation over the training patients joins"
-    " them for the penalty; nothing is chosen on test images"
+    " them for the penalty, which is the strongest within one standard error of the lowest log"
+    " loss; nothing is chosen on test images"
 )
 
 

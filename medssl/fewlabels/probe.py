@@ -63,9 +63,11 @@ class Examples:
 def fit_linear_probe(train: Examples, val: Examples, scaler: StandardScaler) -> LinearProbe:
     """Fit multinomial logistic regression on `train`; choose its penalty on validation images.
 
-    The penalty has the lowest log loss, all classes weighing the same. Fewer than `ENOUGH_VAL`
-    validation images would choose by luck; then predictions on training images join them, each
-    made by a probe that did not see its patient.
+    The penalty is the strongest whose log loss, all classes weighing the same, lies within one
+    standard error of the lowest (Breiman, Friedman, Olshen, Stone, "Classification and regression
+    trees", 1984, section 3.4.3): what a few validation images can't tell apart, the simpler probe
+    wins. Fewer than `ENOUGH_VAL` validation images would choose by luck; then predictions on
+    training images join them, each made by a probe that did not see its patient.
 
     The fit itself does not reweight the classes, which would spoil calibration: the probabilities
     hold for the class shares of the training labels. `decide` corrects for them where a class has
@@ -83,10 +85,23 @@ def fit_linear_probe(train: Examples, val: Examples, scaler: StandardScaler) -> 
         for rest, held_out in _folds(train):
             codes.append(held_out.codes)
             chances.append(_penalty_path(rest, held_out.features, scaler)[0])
-    losses = _balanced_log_loss(np.concatenate(chances, axis=1), np.concatenate(codes))
-    best = int(losses.argmin())
-    weight = weights[best] / scaler.scale_
-    return LinearProbe(weight, biases[best] - weight @ scaler.mean_, STRENGTHS[best])
+    chosen = choose_penalty(np.concatenate(chances, axis=1), np.concatenate(codes))
+    weight = weights[chosen] / scaler.scale_
+    return LinearProbe(weight, biases[chosen] - weight @ scaler.mean_, STRENGTHS[chosen])
+
+
+def choose_penalty(chances: FloatArray, codes: IntArray) -> int:
+    """Return the first entry whose balanced log loss is within a standard error of the lowest.
+
+    Args:
+        chances: Probabilities, `[entries, rows, classes]`; the strongest penalty first.
+        codes: Classes of the rows.
+    """
+    losses = _balanced_log_losses(chances, codes)
+    means = losses.mean(1)
+    best = int(means.argmin())
+    error = losses[best].std() / np.sqrt(len(codes))
+    return int(np.flatnonzero(means <= means[best] + error)[0])
 
 
 def _penalty_path(
@@ -129,11 +144,11 @@ def _where(examples: Examples, chosen: NDArray[np.bool_]) -> Examples:
     return Examples(examples.features[chosen], examples.codes[chosen], examples.groups[chosen])
 
 
-def _balanced_log_loss(chances: FloatArray, codes: IntArray) -> FloatArray:
-    """Return the log loss of each of the leading entries, all classes weighing the same."""
+def _balanced_log_losses(chances: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the log loss `[entries, rows]`, weighted so that all classes weigh the same."""
     weights = 1.0 / np.bincount(codes)[codes]
     own = np.log(np.maximum(chances[:, np.arange(len(codes)), codes], _FLOOR))
-    return np.asarray(-(own @ weights) / weights.sum())
+    return np.asarray(-own * weights / weights.mean())
 
 
 def knn_probabilities(

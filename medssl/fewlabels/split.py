@@ -200,7 +200,8 @@ def _divide(
     np.add.at(counts, (groups, codes), 1)
     if len(counts) < len(shares):
         raise DataError(
-            f"{len(counts)} {unit}s cannot fill {len(shares)} parts; more {unit}s are needed"
+            f"too few {unit}s for {len(shares)} parts: {len(counts)}, those who share an image"
+            f" counted as one; more {unit}s are needed"
             + (f", or {_PATIENT_WAY_OUT}" if unit == "patient" else "")
         )
     for name, holders in zip(classes, (counts > 0).sum(0), strict=True):

@@ -6,8 +6,9 @@ from typing import Self
 
 import numpy as np
 import polars as pl
+import torch
 
-from medssl.config import Window
+from medssl.config import ReportConfig, Window
 from medssl.embed import embedding_table
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
@@ -25,16 +26,13 @@ from medssl.report.projection import (
 )
 from medssl.report.run_figures import THUMBNAIL_SHARE, image_map, thumbnail_map
 from medssl.report.sheets import Images, fitted, open_images, picture
+from sslcore.device import choose_device
 from sslcore.errors import CheckpointError
 from sslcore.plots import MUTED, series, to_svg
 
-_MOST_POINTS = 1500
 _MOST_THUMBNAILS = 110
 _MAP_THUMBNAIL = 44  # px stored
 _GAP = 1.12  # between thumbnails on the map, in their sides
-_QUERIES = 6
-_NEIGHBOURS = 6
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +54,9 @@ class Embedded:
     embeddings: FloatArray
 
     @classmethod
-    def from_table(cls, table: pl.DataFrame, classes: Sequence[str] = ()) -> Self:
-        """Take up to a few thousand rows, evenly spaced, in the order of the table."""
-        kept = table[evenly(len(table), _MOST_POINTS).tolist()]
+    def from_table(cls, table: pl.DataFrame, most: int, classes: Sequence[str] = ()) -> Self:
+        """Take `most` rows or fewer, evenly spaced, in the order of the table."""
+        kept = table[evenly(len(table), most).tolist()]
         found = sorted(set(kept["label"].drop_nulls().to_list()))
         return cls(
             samples=kept["sample"].to_list(),
@@ -81,30 +79,32 @@ class Embedded:
         return f"var(--{tone.name})"
 
 
-def map_sections(inputs: Inputs) -> list[Section]:
+def map_sections(inputs: Inputs, config: ReportConfig) -> list[Section]:
     """Return the map of the images and the nearest neighbours."""
-    table, total = _embeddings(inputs)
+    table, total = _embeddings(inputs, config)
     if table is None or len(table) < FEWEST:
         reason = (
             f"A map needs the embeddings of at least {FEWEST} images: either embeddings.parquet in"
             " this folder, or the encoder of the run and its images."
         )
         return [Section("map", "Map of the images", (Note(reason),))]
-    embedded = Embedded.from_table(table, inputs.results.classes if inputs.results else ())
+    classes = inputs.results.classes if inputs.results else ()
+    embedded = Embedded.from_table(table, config.map_points, classes)
     images = _open(inputs, embedded)
-    return [_map(embedded, images, total), _neighbours(embedded, images)]
+    return [_map(embedded, images, total, config.seed), _neighbours(embedded, images, config)]
 
 
-def _embeddings(inputs: Inputs) -> tuple[pl.DataFrame | None, int]:
+def _embeddings(inputs: Inputs, config: ReportConfig) -> tuple[pl.DataFrame | None, int]:
     """Return embeddings that were found, or of some images of the run; and how many there are."""
     if inputs.embeddings is not None:
         return inputs.embeddings, len(inputs.embeddings)
     if inputs.run is None or inputs.gallery is None or inputs.results:
         return None, 0
     rows = inputs.gallery.rows
-    some = replace(inputs.gallery, rows=rows[evenly(len(rows), _MOST_POINTS).tolist()])
+    some = replace(inputs.gallery, rows=rows[evenly(len(rows), config.map_points).tolist()])
     try:
-        table, _ = embedding_table(load_encoder(inputs.run), some, batch_size=128)
+        encoder = load_encoder(inputs.run, device=torch.device(choose_device(config.device)))
+        table, _ = embedding_table(encoder, some, config.batch_size)
     except (CheckpointError, DataError):
         return None, 0
     return table, len(rows)
@@ -118,8 +118,8 @@ def _open(inputs: Inputs, embedded: Embedded) -> Images | None:
     return images if images.rows else None
 
 
-def _map(embedded: Embedded, images: Images | None, total: int) -> Section:
-    points = project(embedded.embeddings, seed=_SEED)
+def _map(embedded: Embedded, images: Images | None, total: int, seed: int) -> Section:
+    points = project(embedded.embeddings, seed=seed)
     groups = embedded.groups()
     number = len(points)
     shown = words.count(number, "image") if number == total else f"{number:,} of {total:,} images"
@@ -166,12 +166,12 @@ def _thumbnails(
     return made
 
 
-def _neighbours(embedded: Embedded, images: Images | None) -> Section:
+def _neighbours(embedded: Embedded, images: Images | None, config: ReportConfig) -> Section:
     units = unit_rows(embedded.embeddings)
     parts: list[Part] = []
     strips = []
-    for query in in_turns(embedded.groups(), _QUERIES) if images else []:
-        strip = _strip(embedded, images, units, query) if images else None
+    for query in in_turns(embedded.groups(), config.queries) if images else []:
+        strip = _strip(embedded, images, units, query, config.neighbours) if images else None
         if strip:
             strips.append(strip)
     known = any(patient is not None for patient in embedded.patients)
@@ -216,9 +216,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _strip(embedded: Embedded, images: Images, units: FloatArray, query: int) -> Strip | None:
+def _strip(
+    embedded: Embedded, images: Images, units: FloatArray, query: int, most: int
+) -> Strip | None:
     lead = _picture(embedded, images, query, None)
-    found = nearest(units, embedded.patients, query, most=_NEIGHBOURS)
+    found = nearest(units, embedded.patients, query, most=most)
     others = [_picture(embedded, images, index, similarity) for index, similarity in found]
     shown = tuple(item for item in others if item)
     return Strip(lead, shown) if lead and shown else None

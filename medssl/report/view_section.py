@@ -2,7 +2,7 @@
 
 import torch
 
-from medssl.config import PretrainConfig
+from medssl.config import PretrainConfig, ReportConfig
 from medssl.errors import DataError, IngestError
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
@@ -12,14 +12,13 @@ from medssl.report.inputs import Inputs
 from medssl.report.parts import Note, Section, Sheet, Strip
 from medssl.report.sheets import picture, to_bytes
 from medssl.run_data import image_shape, training_rows
-from medssl.views import build_views
+from medssl.views import build_views, move_canvases
 from sslcore.errors import ConfigError
 
-_SOURCES = 6
 _EPOCHS = 3  # two views each
 
 
-def view_section(inputs: Inputs) -> Section:
+def view_section(inputs: Inputs, report: ReportConfig) -> Section:
     """Return the sheet, or the reason why there is none."""
     title = "Augmented views"
     config = inputs.config
@@ -33,7 +32,7 @@ def view_section(inputs: Inputs) -> Section:
         )
         return Section("views", title, (Note(reason),))
     try:
-        strips = _strips(config, training_rows(inputs.manifest, config.data))
+        strips = _strips(config, training_rows(inputs.manifest, config.data), report.sources)
     except (DataError, ConfigError):
         strips = ()
     if not strips:
@@ -52,16 +51,16 @@ def view_section(inputs: Inputs) -> Section:
     return Section("views", title, (Sheet(caption, "Image", "Views", strips),), lead)
 
 
-def _strips(config: PretrainConfig, manifest: Manifest) -> tuple[Strip, ...]:
+def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[Strip, ...]:
     channels, canvas = image_shape(config)
     dataset = CanvasDataset(
         manifest, canvas=canvas, channels=channels, window=config.data.window, cache_gb=0
     )
     maker = build_views(config.views, config.views.preset, config.image_size, channels)
     strips = []
-    for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), _SOURCES):
+    for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), sources):
         try:
-            pixels = dataset[row][None].float() / 65535
+            pixels = move_canvases(dataset[row][None], torch.device("cpu"))
         except IngestError:
             continue
         index = torch.tensor([row])

@@ -3,13 +3,13 @@
 import hashlib
 import re
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from medssl.config import ScanConfig
 from medssl.errors import DataError, Reason
 from medssl.identity import SiteKey, load_site_key
 from medssl.labels import folder_labels, folder_splits, join_labels, require_labels
@@ -27,28 +27,11 @@ from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
+from medssl.tables import require_parquet
 from sslcore.cores import usable_cores
 from sslcore.errors import ConfigError, OutputError
 
 _CHUNK = 16  # files per task; a crash costs reading up to 4 of these per process again
-
-
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    """How a folder is scanned.
-
-    Attributes:
-        labels: Table of labels; see `medssl.labels.join_labels`.
-        class_folders: Whether the folder that an image is in names its label.
-        patient_pattern: Regular expression with one group, searched for in the relative path of
-            every image; what the group finds is the patient, whatever the file says.
-        workers: Processes; as many as cores by default.
-    """
-
-    labels: Path | None = None
-    class_folders: bool = False
-    patient_pattern: str | None = None
-    workers: int | None = None
 
 
 class ScanProgress(Protocol):
@@ -64,7 +47,7 @@ class ScanProgress(Protocol):
 def scan(
     folder: Path,
     out: Path,
-    options: ScanOptions,
+    config: ScanConfig,
     progress: ScanProgress | None = None,
     *,
     key: SiteKey | None = None,
@@ -77,7 +60,7 @@ def scan(
     Args:
         folder: Folder or .npz file.
         out: The manifest to write.
-        options: Settings.
+        config: Settings.
         progress: Told about files that are done.
         key: The site key; that of this site by default.
 
@@ -88,12 +71,13 @@ def scan(
             writes it.
     """
     began = time.monotonic()
-    pattern = _compile(options.patient_pattern)
-    if options.labels:
-        require_labels(options.labels)
+    pattern = _compile(config.patient_pattern)
+    if config.labels:
+        require_labels(config.labels)
     require_replaceable(out)
+    require_parquet(out)
     key = key or load_site_key()
-    parts = Parts(out.absolute(), _settings(options, key))
+    parts = Parts(out.absolute(), _settings(config, key))
     root, files, aside = _list_files(folder, parts, out, key)
     _require_matches(pattern, files)
 
@@ -103,17 +87,17 @@ def scan(
         todo = [file for file in files if file.path not in known]
         if progress:
             progress.expect(len(files), done=len(known), unit="files")
-        _read_all(root, todo, parts, options, key, progress)
+        _read_all(root, todo, parts, config, key, progress)
 
         tables = _assemble(reused, parts.collected(), files, aside)
         _require_complete(tables, files)
         if tables.rows.is_empty():
             parts.remove()
             raise _no_images(tables, folder)
-        manifest = Manifest(_describe(tables.rows, pattern, options, key), root)
-        if options.labels:
-            manifest = join_labels(manifest, options.labels, key)
-        about = {SETTINGS_NOTE: _settings(options, key)}
+        manifest = Manifest(_describe(tables.rows, pattern, config, key), root)
+        if config.labels:
+            manifest = _labelled(manifest, config.labels, key, parts)
+        about = {SETTINGS_NOTE: _settings(config, key)}
         write_rejected(tables.rejected, rejected_path(out), about=about)
         write_manifest(manifest, out, about=about)
         parts.remove()
@@ -130,15 +114,15 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"--patient-pattern {pattern!r}: {error}") from error
+        raise ConfigError(f"--patient-pattern '{pattern}': {error}") from error
     if compiled.groups < 1:
-        raise ConfigError(f"--patient-pattern {pattern!r}: needs a group, such as 'P(\\d+)'")
+        raise ConfigError(f"--patient-pattern '{pattern}': needs a group, such as 'P(\\d+)'")
     return compiled
 
 
-def _settings(options: ScanOptions, key: SiteKey) -> str:
+def _settings(config: ScanConfig, key: SiteKey) -> str:
     """Return what must be equal for rows of an earlier scan to be used again."""
-    text = "\n".join((READER_VERSION, key.fingerprint(), options.patient_pattern or ""))
+    text = "\n".join((READER_VERSION, key.fingerprint(), config.patient_pattern or ""))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -165,7 +149,7 @@ def _require_matches(pattern: re.Pattern[str] | None, files: list[Found]) -> Non
     """Say that a pattern is wrong before hours of reading, not after."""
     if pattern and files and not any(pattern.search(decode_path(file.path)) for file in files):
         raise DataError(
-            f"--patient-pattern {pattern.pattern!r} fits none of {len(files)} paths, "
+            f"--patient-pattern '{pattern.pattern}' fits none of {len(files)} paths, "
             f"such as {files[0].path}"
         )
 
@@ -179,13 +163,13 @@ def _read_all(
     root: Path,
     todo: list[Found],
     parts: Parts,
-    options: ScanOptions,
+    config: ScanConfig,
     key: SiteKey,
     progress: ScanProgress | None,
 ) -> None:
     if not todo:
         return
-    workers = min(options.workers or usable_cores(), -(-len(todo) // 4))
+    workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
     pool: CrashProofPool[Found, Outcome] = CrashProofPool(
         partial(read_files, root, key),
         _crashed,
@@ -242,8 +226,18 @@ def _no_images(tables: Tables, folder: Path) -> DataError:
     return DataError(f"{folder}: none of {total} files holds an image that can be read: {reasons}")
 
 
+def _labelled(manifest: Manifest, labels: Path, key: SiteKey, parts: Parts) -> Manifest:
+    try:
+        return join_labels(manifest, labels, key)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nwhat was read of the images is kept in {parts.folder}: with another table,"
+            " a scan to the same place goes on from there"
+        ) from error
+
+
 def _describe(
-    rows: pl.DataFrame, pattern: re.Pattern[str] | None, options: ScanOptions, key: SiteKey
+    rows: pl.DataFrame, pattern: re.Pattern[str] | None, config: ScanConfig, key: SiteKey
 ) -> pl.DataFrame:
     """Add what follows from the paths: patient, label and split."""
     paths = rows["path"].unique(maintain_order=True).to_list()
@@ -252,7 +246,7 @@ def _describe(
         {
             "path": paths,
             "named_patient": [key.patient(m.group(1)) if m and m.group(1) else None for m in found],
-            "folder": folder_labels(paths) if options.class_folders else [None] * len(paths),
+            "folder": folder_labels(paths) if config.class_folders else [None] * len(paths),
             "folder_split": folder_splits(paths),
         },
         schema=dict.fromkeys(("path", "named_patient", "folder", "folder_split"), pl.String),

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import FinetuneConfig, PretrainConfig
+from medssl.config import EmbedConfig, FinetuneConfig, PretrainConfig, ReportConfig, ScanConfig
+from sslcore.config import Section
 
 
 def invoke(*words: object) -> Any:
@@ -82,17 +83,20 @@ def test_a_changed_option_goes_before_what_a_run_resolved_from_the_old_one(
 ) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
-        "data: {path: images, canvas: 74}\nimage_size: 64\nbackbone: {stem: medium}\n"
+        "data: {path: images, canvas: 74, channels: 1}\nviews: {preset: ct}\nimage_size: 64\n"
+        "backbone: {stem: medium}\n"
         "optim: {name: adamw, learning_rate: 0.1}\nrun: {epochs: 3, steps: 30}\n"
     )
     options = ("--epochs", 4, "--image-size", 32, "--set", "optim.name=sgd")
-    for changes in ((), options):
+    for changes in ((), options, ("others",)):
         invoke("pretrain", "--out", tmp_path / "run", "--config", file, *changes)
-    same, changed = (config for config, _, _ in pretrained)
+    same, changed, other = (config for config, _, _ in pretrained)
     assert (same.data.canvas, same.backbone.stem) == (74, "medium")
     assert (same.optim.learning_rate, same.run.steps) == (0.1, 30)
     assert (changed.data.canvas, changed.backbone.stem) == (None, "auto")
     assert (changed.optim.learning_rate, changed.run.steps) == (None, None)
+    assert (changed.data.channels, changed.views.preset) == (1, "ct")
+    assert (other.data.channels, other.data.canvas, other.views.preset) == ("auto", None, "auto")
 
 
 def test_resume_starts_from_the_configuration_of_the_run(
@@ -140,12 +144,54 @@ def test_a_wrong_setting_is_one_message_and_status_2(words: tuple[str, ...], mes
 
 @pytest.mark.parametrize(
     "words",
-    [("scan", "images", "--workers", "-1"), ("embed", "run", "images", "--batch-size", "0")],
+    [
+        ("scan", "images", "--workers", "-1"),
+        ("embed", "run", "images", "--batch-size", "0"),
+        ("report", "run", "--set", "map_points=0"),
+    ],
 )
-def test_a_number_below_one_is_refused(words: tuple[str, ...]) -> None:
+def test_a_number_that_is_too_small_is_refused(words: tuple[str, ...]) -> None:
     result = invoke(*words)
     assert result.exit_code == 2
-    assert f"Invalid value for '{words[-2]}'" in result.stderr
+    key = words[-1].partition("=")[0] if words[-2] == "--set" else words[-2].strip("-")
+    assert f"error: {key.replace('-', '_')}: Input should be greater than" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "target", "setting", "expected"),
+    [
+        (("scan", "x"), "medssl.scanning.scan.scan", "workers: 3", ScanConfig(workers=3)),
+        (("embed", "x", "y"), "medssl.embed.embed", "batch_size: 3", EmbedConfig(batch_size=3)),
+        (
+            ("report", "x"),
+            "medssl.report.build.write_report",
+            "queries: 3",
+            ReportConfig(queries=3),
+        ),
+    ],
+)
+def test_every_command_takes_a_file_of_settings_and_single_ones(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    target: str,
+    setting: str,
+    expected: Section,
+) -> None:
+    seen: list[Any] = []
+
+    def record(*given: Any, **_: Any) -> SimpleNamespace:
+        seen.extend(given)
+        return SimpleNamespace(table=str, count=1)
+
+    monkeypatch.setattr(target, record)
+    file = tmp_path / "settings.yaml"
+    file.write_text(setting)
+    for words in (("--config", file), ("--set", setting.replace(": ", "="))):
+        seen.clear()
+        result = invoke(*command, *words)
+        assert result.exit_code == 0, result.output
+        assert expected in seen
 
 
 def test_an_unknown_method_lists_all_methods() -> None:

@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.cli import app
+from medssl.config import ScanConfig
 from medssl.demo import run_demo
 from medssl.demo_hospital import EXPORTS, write_hospital
 from medssl.demo_texture import CLASSES, draw_image, draw_look
 from medssl.errors import Reason
 from medssl.manifest import read_manifest, rejected_path
-from medssl.scanning.scan import ScanOptions, scan
+from medssl.scanning.scan import scan
 from medssl.sources.open import read_display
 from sslcore.errors import OutputError
 
@@ -29,7 +30,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_hospital(base / "hospital", base / "labels.csv", patients=PATIENTS, images=IMAGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDSSL_KEY_FILE", str(base / "site.key"))
-        options = ScanOptions(labels=base / "labels.csv", workers=1)
+        options = ScanConfig(labels=base / "labels.csv", workers=1)
         scan(base / "hospital", base / "manifest.parquet", options)
     return base
 

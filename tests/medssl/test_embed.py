@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from medssl.config import EmbedConfig
 from medssl.embed import embed
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
@@ -41,7 +42,7 @@ def test_every_image_gets_a_row_in_the_order_of_the_manifest(
     run: Path, data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "embeddings.parquet"
-    result = embed(run, data, out, batch_size=7)
+    result = embed(run, data, out, EmbedConfig(batch_size=7))
     table, manifest = pl.read_parquet(out), read_manifest(data)
     assert (result.count, result.failures) == (COUNT, 0)
     assert table.columns == ["sample", "patient", "label", "split", "embedding"]
@@ -76,7 +77,7 @@ def test_images_that_cannot_be_read_are_set_aside(run: Path, tmp_path: Path) -> 
     assert embeddings.rows.tolist() == list(range(COUNT - 1))
     assert list(embeddings.failures) == [COUNT - 1]
     out = tmp_path / "embeddings.parquet"
-    assert embed(run, path, out).failures == 1
+    assert embed(run, path, out, EmbedConfig()).failures == 1
     assert len(pl.read_parquet(out)) == COUNT - 1
 
 
@@ -84,7 +85,7 @@ def test_no_readable_image_is_one_error(run: Path, tmp_path: Path) -> None:
     path = write_tiny_data(tmp_path / "data")
     (tmp_path / "data" / "images.npz").unlink()
     with pytest.raises(DataError, match="none of the 24 images can be read"):
-        embed(run, path, tmp_path / "embeddings.parquet")
+        embed(run, path, tmp_path / "embeddings.parquet", EmbedConfig())
     assert not (tmp_path / "embeddings.parquet").exists()
 
 
@@ -96,7 +97,7 @@ def test_a_folder_is_scanned_without_a_trace(
     folder.mkdir()
     for number, image in enumerate(tiny_images(5)):
         Image.fromarray(image).save(folder / f"{number}.png")
-    embed(run, folder, tmp_path / "out" / "embeddings.parquet")
+    embed(run, folder, tmp_path / "out" / "embeddings.parquet", EmbedConfig())
     assert len(pl.read_parquet(tmp_path / "out" / "embeddings.parquet")) == 5
     assert len(list(folder.iterdir())) == 5
     assert len(list((tmp_path / "out").iterdir())) == 1
@@ -104,7 +105,7 @@ def test_a_folder_is_scanned_without_a_trace(
 
 def test_a_run_without_an_encoder_says_what_to_do(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no encoder; pretrain first"):
-        embed(tmp_path, data, tmp_path / "embeddings.parquet")
+        embed(tmp_path, data, tmp_path / "embeddings.parquet", EmbedConfig())
 
 
 def test_an_encoder_of_something_else_is_refused(run: Path, tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_only_an_earlier_table_of_embeddings_is_replaced(
     (tmp_path / "photo.parquet").write_text("x")
     for out in (data, tmp_path / "photo.parquet", tmp_path):
         with pytest.raises(OutputError, match="no table of embeddings; give another --out"):
-            embed(tmp_path / "no run, so that the check comes first", data, out)
+            embed(tmp_path / "no run, so that the check comes first", data, out, EmbedConfig())
     assert data.read_bytes() == before
     for _ in range(2):
-        embed(run, data, tmp_path / "embeddings.parquet")
+        embed(run, data, tmp_path / "embeddings.parquet", EmbedConfig())

@@ -11,8 +11,9 @@ from medssl.fewlabels.probe import (
     STRENGTHS,
     Examples,
     FeatureArray,
-    _balanced_log_loss,
+    _balanced_log_losses,
     _folds,
+    choose_penalty,
     decide,
     fit_linear_probe,
     fit_scaler,
@@ -67,8 +68,22 @@ def test_validation_chooses_the_penalty() -> None:
     many = (np.tile(train, (5, 1)), np.tile(codes, 5))
     assert len(many[1]) >= ENOUGH_VAL
     agreeing, contrary = examples(*many), examples(many[0], 1 - many[1])
-    assert fit_linear_probe(learnt, agreeing, scaler).strength == STRENGTHS[-1]
+    assert fit_linear_probe(learnt, agreeing, scaler).strength >= 0.1
     assert fit_linear_probe(learnt, contrary, scaler).strength == STRENGTHS[0]
+
+
+@pytest.mark.parametrize(("excess", "chosen"), [(0.5, 1), (1.5, 2)])
+def test_the_strongest_penalty_within_a_standard_error_of_the_best_is_chosen(
+    excess: float, chosen: int
+) -> None:
+    # Balanced classes; the losses of the best entry are 0.1 and 0.3 in turn, so its standard
+    # error is 0.1 / sqrt(100) = 0.01.
+    best = np.tile([0.1, 0.3], 50)
+    losses = np.stack([best + 0.5, best + excess * 0.01, best, best + 0.001])
+    codes = np.repeat([0, 1], 50)
+    own = np.exp(-losses)
+    chances = np.where(codes[:, None] == [0, 1], own[..., None], 1 - own[..., None])
+    assert choose_penalty(chances, codes) == chosen
 
 
 def test_a_handful_of_validation_images_does_not_choose_alone() -> None:
@@ -97,7 +112,7 @@ def test_all_classes_weigh_the_same_in_the_choice() -> None:
     # The rare class is said to be certain and wrong, which must not drown in the common one.
     codes = np.repeat([0, 1], [90, 10])
     chances = np.array([[[0.99, 0.01]] * 100, [[0.5, 0.5]] * 100])
-    first, second = _balanced_log_loss(chances, codes)
+    first, second = _balanced_log_losses(chances, codes).mean(1)
     assert first == pytest.approx(-(np.log(0.99) + np.log(0.01)) / 2)
     assert second == pytest.approx(np.log(2))
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from medssl.config import ReportConfig
 from medssl.errors import DataError
 from medssl.report.build import write_report
 from medssl.report.choosing import apart, evenly, in_turns
@@ -88,7 +89,7 @@ def results(rows: tuple[pl.DataFrame, Path], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
-    return write_report(results, now=NOW).read_text("utf-8")
+    return write_report(results, ReportConfig(), now=NOW).read_text("utf-8")
 
 
 @pytest.fixture
@@ -171,13 +172,13 @@ def test_the_headline_compares_with_from_scratch_at_ten_per_cent(page: str, resu
 
 
 def test_equal_inputs_give_an_equal_page(page: str, results: Path, tmp_path: Path) -> None:
-    again = write_report(results, tmp_path / "sub" / "again.html", now=NOW)
+    again = write_report(results, ReportConfig(), tmp_path / "sub" / "again.html", now=NOW)
     assert again.read_text("utf-8") == page
 
 
 def test_a_run_is_reported_without_label_results(results: Path) -> None:
     run = results.parent / "run"
-    path = write_report(run, now=NOW)
+    path = write_report(run, ReportConfig(), now=NOW)
     assert path == run / "report.html"
     reader = Reader(path.read_text("utf-8"))
     assert reader.headings[:3] == ["The images", "Augmented views", "Pretraining"]
@@ -187,7 +188,7 @@ def test_a_run_is_reported_without_label_results(results: Path) -> None:
 def test_missing_parts_become_sentences(bare: Path) -> None:
     (bare / "predictions.parquet").write_bytes(b"no parquet")
     (bare / "config.yaml").unlink()
-    text = write_report(bare, now=NOW).read_text("utf-8")
+    text = write_report(bare, ReportConfig(), now=NOW).read_text("utf-8")
     assert text.count('class="note missing"') >= 7
     assert "no model that was trained from scratch" in text
     assert "predictions.parquet" in text
@@ -198,7 +199,7 @@ def test_images_that_moved_become_sentences(
 ) -> None:
     run = write_run(tmp_path / "run", rows[0], tmp_path / "moved-away")
     write_embeddings(run, rows[0])
-    text = write_report(run, now=NOW).read_text("utf-8")
+    text = write_report(run, ReportConfig(), now=NOW).read_text("utf-8")
     assert "no longer where the manifest says" in text
     assert "40 images of 10 patients" in text
     assert "<img" not in text
@@ -214,7 +215,7 @@ def test_an_image_that_became_unreadable_is_left_out(
         path.write_bytes(b"broken")
     run = write_run(tmp_path / "run", table, root)
     write_embeddings(run, table)
-    assert "<img" in write_report(run, now=NOW).read_text("utf-8")
+    assert "<img" in write_report(run, ReportConfig(), now=NOW).read_text("utf-8")
 
 
 def test_many_classes_and_label_counts_are_drawn(
@@ -227,7 +228,7 @@ def test_many_classes_and_label_counts_are_drawn(
     run = write_run(tmp_path / "run", table, rows[1], steps=3)
     folder = write_finetune(tmp_path / "results", table, run, amounts=amounts, draws=1)
     write_embeddings(folder, table)
-    text = write_report(folder, now=NOW).read_text("utf-8")
+    text = write_report(folder, ReportConfig(), now=NOW).read_text("utf-8")
     Reader(text)
     assert "<b>a</b>" not in text
     assert text.count('<p class="value">') == 3
@@ -243,13 +244,13 @@ def test_a_foreign_folder_is_an_error_with_a_way_out(tmp_path: Path, content: st
     if content is not None:
         (tmp_path / "metrics.json").write_text(content, "latin-1")
     with pytest.raises(DataError, match="medssl pretrain"):
-        write_report(tmp_path)
+        write_report(tmp_path, ReportConfig())
     assert not (tmp_path / "report.html").exists()
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        write_report(tmp_path / "none")
+        write_report(tmp_path / "none", ReportConfig())
 
 
 def test_a_run_that_moved_with_its_results_is_found(results: Path, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import SCHEMA, read_manifest, rejected_path
 from medssl.scanning import scan as job
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
-from medssl.scanning.scan import ScanOptions, scan
+from medssl.scanning.scan import scan
 from medssl.scanning.summary import ScanSummary
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import Outcome, read_file
@@ -38,7 +39,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(folder: Path, out: Path, **options: Any) -> ScanSummary:
-    return scan(folder, out, ScanOptions(workers=1, **options), key=KEY)
+    return scan(folder, out, ScanConfig(workers=1, **options), key=KEY)
 
 
 @pytest.mark.usefixtures("direct")
@@ -110,7 +111,7 @@ def test_an_unchanged_folder_is_not_opened_again(
     assert "notes.txt" not in pl.read_parquet(rejected_path(out))["path"]
 
     opened.clear()
-    scan(root, out, ScanOptions(), key=SiteKey(b"other"))
+    scan(root, out, ScanConfig(), key=SiteKey(b"other"))
     assert len(opened) == 8
     run(root, out, patient_pattern=r"(IM\d+)")
     assert len(opened) == 16
@@ -325,5 +326,21 @@ class Listener:
 def test_progress_counts_every_file(tmp_path: Path) -> None:
     listener = Listener()
     for _ in range(2):
-        scan(hospital(tmp_path / "in"), tmp_path / "m.parquet", ScanOptions(), listener, key=KEY)
+        scan(hospital(tmp_path / "in"), tmp_path / "m.parquet", ScanConfig(), listener, key=KEY)
         assert listener.done == listener.total == 8
+
+
+def test_labels_that_fit_no_image_cost_no_second_reading(tmp_path: Path) -> None:
+    root, out = hospital(tmp_path / "in"), tmp_path / "m.parquet"
+    (tmp_path / "labels.csv").write_text("file,label\nelsewhere.png,sick\n")
+    with pytest.raises(DataError, match=r"names no image(.|\n)*is kept in .*\.m\.parquet\.parts"):
+        run(root, out, labels=tmp_path / "labels.csv")
+    assert not out.exists()
+    summary = run(root, out)
+    assert summary.reused == summary.files
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_manifest_is_not_named_as_another_kind_of_table(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"m\.csv: what is written is Parquet; name it m\.parq"):
+        run(hospital(tmp_path / "in"), tmp_path / "m.csv")

@@ -12,12 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import read_manifest, rejected_path
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
-from medssl.scanning.scan import ScanOptions, scan
+from medssl.scanning.scan import scan
 from medssl.scanning.walk import Found, walk
 from medssl.scanning.worker import read_file
 from tests.medssl.crashing import die_of, minus
@@ -31,7 +32,7 @@ def test_worker_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -
     root = hospital(tmp_path / "in")
     outs = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
     for out, workers in zip(outs, (1, 2), strict=True):
-        scan(root, out, ScanOptions(workers=workers), key=KEY)
+        scan(root, out, ScanConfig(workers=workers), key=KEY)
     one, two = (read_manifest(out).rows for out in outs)
     assert one.equals(two)
     assert pl.read_parquet(rejected_path(outs[0])).equals(pl.read_parquet(rejected_path(outs[1])))
@@ -108,12 +109,12 @@ def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(tmp_path: Path) -> Non
         write_dicom(root / f"{number:03d}", ramp())
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from medssl.scanning.scan import scan, ScanOptions\n"
+        "from medssl.config import ScanConfig; from medssl.scanning.scan import scan\n"
         "class P:\n"
         "  def expect(self, *a, **k): pass\n"
         "  def advance(self, *a, **k): print('.', flush=True), time.sleep(0.05)\n"
         "if __name__ == '__main__':\n"
-        "  scan(Path(sys.argv[1]), Path(sys.argv[2]), ScanOptions(workers=2), P())\n"
+        "  scan(Path(sys.argv[1]), Path(sys.argv[2]), ScanConfig(workers=2), P())\n"
     )
     script = tmp_path / "run.py"
     script.write_text(code)

@@ -146,7 +146,7 @@ def test_one_class_is_refused() -> None:
 
 
 def test_fewer_patients_than_parts_are_refused() -> None:
-    with pytest.raises(DataError, match="2 patients cannot fill 3 parts"):
+    with pytest.raises(DataError, match="too few patients for 3 parts: 2, "):
         by_patient(table(["a", "b"] * 2, patients=["p", "p", "q", "q"]))
 
 
