@@ -1,20 +1,15 @@
 """The whole line on an invented hospital, through the commands a user types."""
 
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medssl.demo_hospital import write_hospital
 from sslcore.console import Progress
-from sslcore.errors import OutputError
-from sslcore.files import write_text
+from sslcore.demo import fresh_folder, run_line, say
 
 PATIENTS = 30
 IMAGES = 20  # per patient
-MARK = ".medssl-demo"
 
 # What two cores can do in the four minutes that somebody waits for a demo.
 PRETRAIN_OPTIONS = (
@@ -55,10 +50,10 @@ def run_demo(
         OutputError: `out` holds something that no demo made.
     """
     start = time.monotonic()
-    _clear(out)
+    fresh_folder(out, "medssl")
     hospital, labels = out / "hospital", out / "labels.csv"
     manifest, run, results = out / "manifest.parquet", out / "run", out / "results"
-    _say(f"inventing a hospital of {patients} patients in {hospital}")
+    say(f"inventing a hospital of {patients} patients in {hospital}")
     with Progress("invent", total=patients, unit="patients") as progress:
         write_hospital(
             hospital,
@@ -69,28 +64,13 @@ def run_demo(
             on_patient=progress.advance,
         )
     seeded = ["--seed", str(seed)]
-    for words in (
+    commands = [
         ["scan", str(hospital), "--out", str(manifest), "--labels", str(labels)],
         ["pretrain", str(manifest), "--out", str(run), *pretrain_options, *seeded],
         ["finetune", str(run), "--out", str(results), *finetune_options, *seeded],
         ["report", str(results)],
-    ):
-        _say(f"\n$ medssl {shlex.join(words)}")
-        run_command(words)
+    ]
+    run_line("medssl", commands, run_command)
     report = results / "report.html"
-    _say(f"\ndone in {time.monotonic() - start:.0f} s; open the report in a browser:")
+    say(f"\ndone in {time.monotonic() - start:.0f} s; open the report in a browser:")
     return report.resolve()
-
-
-def _clear(out: Path) -> None:
-    """Make `out` an empty folder that carries the demo's mark."""
-    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise OutputError(f"{out} holds other files; choose another folder: --out NAME")
-    if out.exists():
-        shutil.rmtree(out)
-    write_text(out / MARK, "made by medssl demo, which may replace this folder\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

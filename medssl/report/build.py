@@ -6,18 +6,20 @@ from pathlib import Path
 
 from medssl.config import ReportConfig
 from medssl.report import headline
-from medssl.report.data_sections import data_section, reading_section, setup_section
+from medssl.report.data_sections import data_section, reading_section
 from medssl.report.inputs import Inputs, read_inputs
 from medssl.report.map_sections import map_sections
-from medssl.report.page import render_page
-from medssl.report.parts import Page, Section
 from medssl.report.result_sections import result_sections
 from medssl.report.run_sections import training_section
 from medssl.report.view_section import view_section
 from sslcore.console import Progress
 from sslcore.files import write_text
+from sslcore.report.page import render_page
+from sslcore.report.parts import Page, Section
+from sslcore.report.setup import setup_section
 from sslcore.version import project_version
 
+_LIBRARIES = ("torch", "monai", "lightning-fabric", "scikit-learn", "pydicom", "numpy", "polars")
 _NOTICE = (
     "This file holds thumbnails of images, with whatever is written into their pixels: handle it"
     " as patient data. It names images and patients by keys only, and holds no path and no other"
@@ -63,7 +65,7 @@ def build_page(
         lambda: [view_section(inputs, config)],
         lambda: [training_section(inputs)],
         lambda: map_sections(inputs, config),
-        lambda: [reading_section(), setup_section(inputs)],
+        lambda: [reading_section(), setup_section(inputs.configs, _LIBRARIES)],
     )
     if progress:
         progress.expect(len(chapters), unit="chapters")

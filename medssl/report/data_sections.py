@@ -1,19 +1,11 @@
-"""Chapters about the images and about how the report came to be."""
-
-import platform
-from collections.abc import Mapping
-from typing import Any
+"""Chapters about the images, and how to read the report."""
 
 import polars as pl
-import yaml
 
 from medssl.report import tables, words
 from medssl.report.inputs import Inputs
-from medssl.report.parts import Cell, Code, Note, Part, Section, Table, Tables, Terms
-from sslcore.version import project_version, version_of
-
-_LIBRARIES = ("torch", "monai", "lightning-fabric", "scikit-learn", "pydicom", "numpy", "polars")
-_HIDDEN = "(a path, not shown)"
+from sslcore.report import writing
+from sslcore.report.parts import Note, Part, Section, Table, Tables, Terms
 
 
 def data_section(inputs: Inputs) -> Section:
@@ -45,47 +37,17 @@ def reading_section() -> Section:
     return Section("reading", "How to read this", (Terms(words.HOW_TO_READ),))
 
 
-def setup_section(inputs: Inputs) -> Section:
-    """Return configurations without paths, and versions."""
-    parts: list[Part] = [
-        Code(f"{title}: configuration", yaml.safe_dump(without_paths(tree), sort_keys=False))
-        for title, tree in inputs.configs.items()
-    ]
-    if not parts:
-        parts.append(Note("config.yaml of the run is missing or can't be read."))
-    versions = [("medrec-ssl", project_version()), ("Python", platform.python_version())]
-    versions += [(name, version_of(name) or "not installed") for name in _LIBRARIES]
-    rows = tuple((Cell(name), Cell(version)) for name, version in versions)
-    caption = "Versions of the installation that wrote this report"
-    parts.append(Table(caption, ("Package", "Version"), (("", rows),), numeric=False))
-    return Section("setup", "Configuration and versions", tuple(parts))
-
-
-def without_paths(tree: Any) -> Any:
-    """Copy a configuration; what names a place on the disk is left out."""
-    if isinstance(tree, Mapping):
-        return {
-            key: _HIDDEN
-            if value is not None and key in ("path", "labels")
-            else without_paths(value)
-            for key, value in tree.items()
-        }
-    if isinstance(tree, list):
-        return [without_paths(item) for item in tree]
-    if isinstance(tree, str) and ("/" in tree or "\\" in tree):
-        return _HIDDEN
-    return tree
-
-
 def _overview(rows: pl.DataFrame) -> str:
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
-    whose = f"of {words.count(patients, 'patient')}" if patients else "of unknown patients"
+    whose = f"of {writing.count(patients, 'patient')}" if patients else "of unknown patients"
     copies = len(rows) - rows["content"].n_unique() if not rows["content"].has_nulls() else 0
-    text = f"{words.count(len(rows), 'image')} {whose}."
+    text = f"{writing.count(len(rows), 'image')} {whose}."
     if patients and rows["patient"].has_nulls():
-        text += f" The patient of {words.count(rows['patient'].null_count(), 'image')} is unknown."
+        text += (
+            f" The patient of {writing.count(rows['patient'].null_count(), 'image')} is unknown."
+        )
     if copies:
-        text += f" {words.count(copies, 'exact copy', 'exact copies')} among them."
+        text += f" {writing.count(copies, 'exact copy', 'exact copies')} among them."
     if patients:
         sizes = rows.drop_nulls("patient").group_by("patient").len()["len"].to_list()
         text += f" A patient has {min(sizes):,} to {max(sizes):,} images."
@@ -93,18 +55,18 @@ def _overview(rows: pl.DataFrame) -> str:
 
 
 def _describe(rows: pl.DataFrame) -> list[Table]:
-    size = pl.format(f"{{}} {words.TIMES} {{}}", pl.col("columns"), pl.col("rows"))
+    size = pl.format(f"{{}} {writing.TIMES} {{}}", pl.col("columns"), pl.col("rows"))
     named = rows.with_columns(
         pl.col("kind").replace(words.KINDS),
         size=pl.when(pl.col("slices").is_null())
         .then(size)
-        .otherwise(pl.format(f"{{}} {words.TIMES} {{}}", size, pl.col("slices"))),
+        .otherwise(pl.format(f"{{}} {writing.TIMES} {{}}", size, pl.col("slices"))),
         depth=pl.format("{} bit, {}", pl.col("bits"), _color()),
     )
     columns = (
         ("kind", "Kinds of file", "Kind"),
         ("modality", "Modalities", "Code"),
-        ("size", "Sizes", f"Columns {words.TIMES} rows, px"),
+        ("size", "Sizes", f"Columns {writing.TIMES} rows, px"),
         ("depth", "Depth", "Stored"),
         ("photometric", "Photometric interpretation", "As DICOM names it"),
         ("label", "Labels", "Label"),

@@ -1,17 +1,17 @@
 """Figures of few-label results. Put one on a page with `to_svg`, or into a PNG with `save_png`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from medssl.report import words
 from medssl.report.results import Results
 from sslcore.plots import DASHES, MUTED, SERIES, draw, legend_below, legend_name, marker, series
+from sslcore.report import writing
+from sslcore.report.intervals import IntervalLine, IntervalRow, interval_lines, interval_rows
 
 FloatArray = NDArray[np.float64]
 
@@ -20,72 +20,32 @@ _BAND_ALPHA = 0.14
 
 def few_label_curves(results: Results, metric: str) -> Figure:
     """Draw `metric` against the number of labels, a line per model, with its intervals."""
-    amounts = results.amounts
-    models = results.models
-
-    def paint(axes: Axes) -> None:
-        for place, model in enumerate(models):
-            tone, shape = _model_marks(model)
-            found = [results.measure(labels, model, metric) for labels in amounts]
-            points = [(at, item) for at, item in enumerate(found) if item]
-            if not points:
-                continue
-            x = np.array([at for at, _ in points]) + (place - (len(models) - 1) / 2) * 0.055
-            y = np.array([item.value for _, item in points], dtype=float)
-            low, high = _bounds([item for _, item in points], y)
-            main = model == results.main_model
-            axes.vlines(x, low, high, color=tone, lw=1.6, alpha=0.55, zorder=3)
-            axes.plot(
-                *(x, y),
-                color=tone,
-                marker=shape,
-                lw=2.4 if main else 1.5,
-                ls="-" if main else DASHES[1 + place % 3],
-                label=words.MODELS.get(model, model),
-                zorder=5 if main else 4,
-            )
-        axes.set_title(words.METRICS.get(metric, metric))
-        ticks = [_amount_tick(results, labels) for labels in amounts]
-        axes.set_xticks(range(len(amounts)), ticks)
-        axes.set_xlim(-0.35, len(amounts) - 0.65)
-        axes.grid(visible=False, axis="x")
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        legend_below(axes)
-
-    return draw(paint, width=380, height=335)
+    lines = [
+        IntervalLine(
+            words.MODELS.get(model, model),
+            [results.measure(labels, model, metric) for labels in results.amounts],
+            words.MODEL_COLORS.get(model, 5),
+            is_main=model == results.main_model,
+        )
+        for model in results.models
+    ]
+    ticks = [_amount_tick(results, labels) for labels in results.amounts]
+    return interval_lines(lines, ticks, title=words.METRICS.get(metric, metric))
 
 
 def differences(results: Results, metric: str) -> Figure:
     """Draw how far the main model is ahead of training from scratch, with intervals."""
     found = [(labels, results.against_scratch(labels, metric)) for labels in results.amounts]
-    rows = [(labels, item) for labels, item in found if item]
-
-    def paint(axes: Axes) -> None:
-        tone, shape = _model_marks(results.main_model)
-        values = np.array([item.value for _, item in rows], dtype=float)
-        low, high = _bounds([item for _, item in rows], values)
-        heights = np.arange(len(rows))[::-1]
-        axes.axvline(0, color=MUTED.light, lw=1.2)
-        axes.hlines(heights, low, high, color=tone, lw=2.4)
-        axes.plot(values, heights, ls="none", marker=shape, ms=8, color=tone)
-        for height, (_, item), right in zip(heights, rows, high, strict=True):
-            axes.annotate(
-                words.signed(item.value),
-                (right, height),
-                xytext=(10, 0),
-                textcoords="offset points",
-                va="center",
-                weight="bold",
-            )
-        axes.set_yticks(heights, [_amount_tick(results, labels) for labels, _ in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_title(f"{words.METRICS.get(metric, metric)} gained by pretraining")
-        span = max(high.max(), 0) - min(low.min(), 0)
-        axes.set_xlim(min(low.min(), 0) - 0.06 * span, max(high.max(), 0) + 0.24 * span)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.grid(visible=False, axis="y")
-
-    return draw(paint, width=380, height=92 + 50 * len(rows))
+    tone = words.MODEL_COLORS.get(results.main_model, 5)
+    return interval_rows(
+        [
+            IntervalRow(_amount_tick(results, labels), item, writing.signed(item.value), tone)
+            for labels, item in found
+            if item
+        ],
+        title=f"{words.METRICS.get(metric, metric)} gained by pretraining",
+        from_zero=True,
+    )
 
 
 def roc_curves(curves: Mapping[str, tuple[FloatArray, FloatArray]], title: str) -> Figure:
@@ -154,16 +114,6 @@ def reliability(
 def _model_marks(model: str) -> tuple[str, str]:
     index = words.MODEL_COLORS.get(model, 5)
     return SERIES[index].light, marker(index)
-
-
-def _bounds(measures: Sequence[Any], values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return lower and upper ends; an interval that is missing has no length."""
-    low = [item.low if item.low is not None else np.nan for item in measures]
-    high = [item.high if item.high is not None else np.nan for item in measures]
-    return (
-        np.where(np.isnan(low), values, np.array(low, dtype=float)),
-        np.where(np.isnan(high), values, np.array(high, dtype=float)),
-    )
 
 
 def _amount_tick(results: Results, labels: str) -> str:

@@ -2,8 +2,10 @@
 
 from medssl.report import words
 from medssl.report.inputs import Inputs
-from medssl.report.parts import Tile, VerdictTone
-from medssl.report.results import SCRATCH, Measure, Results
+from medssl.report.results import SCRATCH, Results
+from sslcore.report import writing
+from sslcore.report.comparing import verdict
+from sslcore.report.parts import Tile
 
 _USUAL_FRACTION = 0.1
 _MOST_TILES = 4
@@ -18,10 +20,10 @@ def headline(inputs: Inputs) -> str:
     ours = results.measure(labels, results.main_model, "auroc")
     if not ours:
         return f"{_method(inputs)} pretraining and what it is worth with few labels"
-    text = f"With {words.amount(labels)}: AUROC\N{NO-BREAK SPACE}{words.decimals(ours.value)}"
+    text = f"With {words.amount(labels)}: AUROC\N{NO-BREAK SPACE}{writing.decimals(ours.value)}"
     theirs = results.measure(labels, SCRATCH, "auroc")
     if theirs and results.main_model != SCRATCH:
-        text += f", from scratch\N{NO-BREAK SPACE}{words.decimals(theirs.value)}"
+        text += f", from scratch\N{NO-BREAK SPACE}{writing.decimals(theirs.value)}"
     return text
 
 
@@ -31,17 +33,17 @@ def summary(inputs: Inputs) -> str:
     if inputs.manifest:
         text += f" on {_images(inputs)}, without labels"
     if inputs.log:
-        text += f", for {words.count(inputs.log[-1]['step'], 'step')}"
+        text += f", for {writing.count(inputs.log[-1]['step'], 'step')}"
     text += "."
     results = inputs.results
     if not results:
         return text
-    learnt = words.listed([words.amount(labels) for labels in results.amounts])
+    learnt = writing.listed([words.amount(labels) for labels in results.amounts])
     test = results.data.test
-    tested = f"{words.count(test.images, 'image')}"
+    tested = f"{writing.count(test.images, 'image')}"
     if test.patients is not None:
         other = "other " if results.split == "patient" else ""
-        tested += f" of {words.count(test.patients, other + 'patient')}"
+        tested += f" of {writing.count(test.patients, other + 'patient')}"
     how = "fine-tuned" if results.main_model == "finetuned" else "used"
     return (
         f"{text} It was then {how} to tell {_classes(results)} apart, learning from {learnt};"
@@ -60,30 +62,18 @@ def tiles(results: Results | None) -> tuple[Tile, ...]:
     return tuple(tile for tile in made if tile)
 
 
-def verdict(difference: Measure | None) -> tuple[str, VerdictTone]:
-    """Return what a difference says, and its tone."""
-    if not difference or difference.low is None or difference.high is None:
-        return "", "neutral"
-    text = words.signed(difference.value)
-    if difference.low > 0:
-        return f"{text}, better than from scratch", "good"
-    if difference.high < 0:
-        return f"{text}, worse than from scratch", "bad"
-    return f"{text}, no clear difference", "neutral"
-
-
 def _tile(results: Results, labels: str) -> Tile | None:
     ours = results.measure(labels, results.main_model, "auroc")
     found = results.find(labels, results.main_model)
     if not ours or not found:
         return None
     theirs = results.measure(labels, SCRATCH, "auroc")
-    text, tone = verdict(results.against_scratch(labels, "auroc"))
+    text, tone = verdict(results.against_scratch(labels, "auroc"), "from scratch")
     return Tile(
         title=f"AUROC, {words.amount(labels)} ({found.num_labels:,})",
-        value=words.decimals(ours.value),
-        interval=words.interval(ours),
-        versus=f"from scratch {words.decimals(theirs.value)}" if theirs else "",
+        value=writing.decimals(ours.value),
+        interval=writing.interval(ours),
+        versus=f"from scratch {writing.decimals(theirs.value)}" if theirs else "",
         verdict=text,
         tone=tone,
     )
@@ -113,12 +103,12 @@ def _images(inputs: Inputs) -> str:
     rows = inputs.manifest.rows if inputs.manifest else None
     if rows is None:
         return "images"
-    text = words.count(len(rows), "image")
+    text = writing.count(len(rows), "image")
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
-    return f"{text} of {words.count(patients, 'patient')}" if patients else text
+    return f"{text} of {writing.count(patients, 'patient')}" if patients else text
 
 
 def _classes(results: Results) -> str:
     if len(results.classes) <= 4:
-        return words.listed(results.classes)
+        return writing.listed(results.classes)
     return f"{len(results.classes)} classes"

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from medssl.config import PretrainConfig
 from medssl.errors import DataError
 from medssl.manifest import Manifest, read_manifest
 from medssl.report.results import Results, read_results
 from sslcore.config import resolve_config
-from sslcore.errors import ConfigError, OutputError
-from sslcore.training.history import read_history
+from sslcore.errors import ConfigError
+from sslcore.report.run_files import read_log, read_tree
 
 METRICS = "metrics.json"
 LOG = "log.jsonl"
@@ -82,17 +81,17 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
     manifest, has_images = _read_manifest(run and run / MANIFEST)
     labelled, has_labelled = _read_manifest(folder / MANIFEST)
     config = _read_config(run)
-    configs = {"Pretraining": _read_tree(run)}
+    configs = {"Pretraining": read_tree(run / CONFIG) if run else {}}
     if results:
-        configs["Fine-tuning"] = _read_tree(folder)
+        configs["Fine-tuning"] = read_tree(folder / CONFIG)
     return Inputs(
         run=run,
         manifest=manifest,
         has_images=has_images,
         gallery=labelled if has_labelled else manifest if has_images else None,
         rejected=_read_rejected(run, config),
-        log=_read_log(run and run / LOG),
-        health=_read_log(run and run / "health.jsonl"),
+        log=read_log(run / LOG) if run else [],
+        health=read_log(run / "health.jsonl") if run else [],
         config=config,
         configs={title: tree for title, tree in configs.items() if tree},
         results=results,
@@ -134,21 +133,6 @@ def _read_rejected(run: Path | None, config: PretrainConfig | None) -> pl.DataFr
     if table is None and config and config.data.path.suffix == ".parquet":
         return _read_table(config.data.path.with_name(REJECTED), {"reason"})
     return table
-
-
-def _read_tree(folder: Path | None) -> Mapping[str, Any]:
-    try:
-        tree = yaml.safe_load((folder / CONFIG).read_text("utf-8")) if folder else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
-def _read_log(path: Path | None) -> list[dict[str, Any]]:
-    try:
-        return read_history(path) if path else []
-    except (OSError, OutputError):
-        return []
 
 
 def _read_table(path: Path | None, columns: set[str]) -> pl.DataFrame | None:

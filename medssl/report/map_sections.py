@@ -13,10 +13,27 @@ from medssl.embed import embedding_table
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
 from medssl.report import words
-from medssl.report.choosing import IntArray, apart, evenly, in_turns
 from medssl.report.inputs import Inputs
-from medssl.report.parts import Drawing, Drawings, Note, Part, Picture, Prose, Section, Sheet, Strip
-from medssl.report.projection import (
+from medssl.report.run_figures import THUMBNAIL_SHARE, thumbnail_map
+from medssl.report.sheets import Images, fitted, open_images, picture
+from sslcore.device import choose_device
+from sslcore.errors import CheckpointError
+from sslcore.plots import MUTED, series, to_svg
+from sslcore.report import writing
+from sslcore.report.choosing import IntArray, apart, evenly, in_turns
+from sslcore.report.maps import point_map
+from sslcore.report.parts import (
+    Drawing,
+    Drawings,
+    Note,
+    Part,
+    Picture,
+    Prose,
+    Section,
+    Sheet,
+    Strip,
+)
+from sslcore.report.projection import (
     FEWEST,
     FloatArray,
     nearest,
@@ -24,11 +41,6 @@ from medssl.report.projection import (
     share_of_equal_neighbours,
     unit_rows,
 )
-from medssl.report.run_figures import THUMBNAIL_SHARE, image_map, thumbnail_map
-from medssl.report.sheets import Images, fitted, open_images, picture
-from sslcore.device import choose_device
-from sslcore.errors import CheckpointError
-from sslcore.plots import MUTED, series, to_svg
 
 _MOST_THUMBNAILS = 110
 _MAP_THUMBNAIL = 44  # px stored
@@ -122,12 +134,14 @@ def _map(embedded: Embedded, images: Images | None, total: int, seed: int) -> Se
     points = project(embedded.embeddings, seed=seed)
     groups = embedded.groups()
     number = len(points)
-    shown = words.count(number, "image") if number == total else f"{number:,} of {total:,} images"
-    by_label = f" Colours are the labels: {words.listed(embedded.names)}." if embedded.names else ""
+    shown = writing.count(number, "image") if number == total else f"{number:,} of {total:,} images"
+    by_label = (
+        f" Colours are the labels: {writing.listed(embedded.names)}." if embedded.names else ""
+    )
     drawings = [
         Drawing(
             to_svg(
-                image_map(points, groups, embedded.names),
+                point_map(points, groups, embedded.names),
                 name="map",
                 alt=f"Map of {shown}; near points are alike to the encoder.{by_label}",
             ),
@@ -197,23 +211,20 @@ def _neighbour_notes(embedded: Embedded, units: FloatArray) -> list[Part]:
         of_another = "image of another patient" if any(embedded.patients) else "image"
         notes.append(
             Prose(
-                f"The nearest {of_another} has the same label in {_percent(label[0])} of cases;"
-                f" chance would give {_percent(label[1])}."
+                f"The nearest {of_another} has the same label in {writing.percent(label[0])} of"
+                f" cases; chance would give {writing.percent(label[1])}."
             )
         )
     patient = share_of_equal_neighbours(units, embedded.patients)
     if patient:
         text = (
-            f"The nearest of all images is one of the same patient in {_percent(patient[0])} of"
-            f" cases; chance would give {_percent(patient[1])}. The higher, the more the encoder"
-            " recognises patients or their scanner, which is why results need a split by patient."
+            "The nearest of all images is one of the same patient in"
+            f" {writing.percent(patient[0])} of cases; chance would give"
+            f" {writing.percent(patient[1])}. The higher, the more the encoder recognises patients"
+            " or their scanner, which is why results need a split by patient."
         )
         notes.append(Prose(text))
     return notes
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _strip(

@@ -7,9 +7,10 @@ import polars as pl
 from medssl.report import figures, tables, words
 from medssl.report.curves import calibration_bins, mean_roc
 from medssl.report.inputs import Inputs
-from medssl.report.parts import Drawing, Drawings, Note, NoteTone, Part, Points, Section, Tables
 from medssl.report.results import SCRATCH, Results
 from sslcore.plots import to_svg
+from sslcore.report import writing
+from sslcore.report.parts import Drawing, Drawings, Note, NoteTone, Part, Points, Section, Tables
 
 _CURVE_METRICS = ("auroc", "balanced_accuracy", "average_precision")
 _NARROW = 3  # classes whose confusion matrices fit side by side
@@ -61,12 +62,12 @@ def _numbers(results: Results) -> Section:
     comparisons = tables.all_comparisons(results)
     draws = max(item.draws for item in results.results)
     known = (results.interval.note, results.decision, results.validation, *results.notes)
-    points = Points(tuple(f"{words.capital(text.rstrip('.'))}." for text in known if text))
+    points = Points(tuple(f"{writing.capital(text.rstrip('.'))}." for text in known if text))
     parts: list[Part] = [tables.all_numbers(results)]
     parts += [comparisons] if comparisons else []
     parts += [points] if points.items else []
     lead = (
-        f"Labels were drawn {words.count(draws, 'time')} per amount. Higher is better, except for"
+        f"Labels were drawn {writing.count(draws, 'time')} per amount. Higher is better, except for"
         " the calibration error."
     )
     return Section("numbers", "All numbers", tuple(parts), lead)
@@ -86,7 +87,7 @@ def _curves(results: Results, predictions: pl.DataFrame | None) -> Section:
         }
         filled = {model: table for model, table in tables_by_model.items() if len(table)}
         if filled:
-            head = words.capital(words.amount(labels))
+            head = writing.capital(words.amount(labels))
             roc.extend(_roc_drawing(results, filled, head, f"roc-{number}"))
             bins.append(_calibration_drawing(results, filled, head, f"calibration-{number}"))
     parts: list[Part] = [Drawings(tuple(drawings), "small") for drawings in (roc, bins) if drawings]

@@ -2,30 +2,16 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from medssl.errors import DataError
+from sslcore.report.measures import Measure, Record
 
 PRETRAINED = ("finetuned", "linear_probe", "knn")
 SCRATCH = "scratch"
 
 
-class _Record(BaseModel):
-    """A part of the file; keys of later versions are left alone."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Measure(_Record):
-    """A metric and its 95 % interval; None where it does not exist."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    sd: float | None = None
-
-
-class Result(_Record):
+class Result(Record):
     """One model, trained on one amount of labels."""
 
     labels: str
@@ -38,7 +24,7 @@ class Result(_Record):
     confusion: list[list[float]] | None = None
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """How far one model is from another on the same labels and the same resamples."""
 
     labels: str
@@ -48,15 +34,15 @@ class Comparison(_Record):
     difference: Measure
 
 
-class Part(_Record):
+class Part(Record):
     """One part of the split; patients is None where they are not all known."""
 
     images: int
     patients: int | None = None
-    per_class: dict[str, int] = {}
+    per_class: dict[str, int] = Field(default_factory=dict)
 
 
-class Leakage(_Record):
+class Leakage(Record):
     """What crosses the borders of the split; see `medssl.fewlabels.leakage`."""
 
     patients_across_splits: int = 0
@@ -65,13 +51,13 @@ class Leakage(_Record):
     note: str = ""
 
 
-class Resampling(_Record):
+class Resampling(Record):
     """What the intervals are."""
 
     note: str = ""
 
 
-class Data(_Record):
+class Data(Record):
     """What was learnt from, and what was measured on."""
 
     train: Part
@@ -79,7 +65,7 @@ class Data(_Record):
     test: Part
 
 
-class Results(_Record):
+class Results(Record):
     """All of `metrics.json`."""
 
     run: str
@@ -88,12 +74,12 @@ class Results(_Record):
     results: list[Result]
     mode: str = "linear"
     split: str = "patient"
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default_factory=list)
     leakage: Leakage | None = None
     interval: Resampling = Resampling()
     decision: str = ""
     validation: str = ""
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
 
     @property
     def amounts(self) -> list[str]:

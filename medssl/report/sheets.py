@@ -16,8 +16,8 @@ from medssl.config import Window
 from medssl.errors import IngestError
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.report.parts import Picture
 from medssl.sources.open import read_display
+from sslcore.report.parts import Picture
 
 Pixels = NDArray[np.uint8]
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from medssl.report import words
-from medssl.report.parts import Cell, Table
-from medssl.report.results import Measure, Part, Results
+from medssl.report.results import Part, Results
+from sslcore.report import writing
+from sslcore.report.comparing import difference_cell, number_cell
+from sslcore.report.parts import Cell, Table
 
 _LOWER_IS_BETTER = {"calibration_error"}
 _MOST_VALUES = 5
@@ -25,7 +27,9 @@ def all_numbers(results: Results) -> Table:
             (
                 Cell(words.MODELS.get(model, model)),
                 *(
-                    _number(results.measure(labels, model, metric), strong=best[metric] == model)
+                    number_cell(
+                        results.measure(labels, model, metric), strong=best[metric] == model
+                    )
                     for metric in metrics
                 ),
             )
@@ -50,9 +54,9 @@ def all_comparisons(results: Results) -> Table | None:
         pairs = dict.fromkeys(key[1:3] for key in found if key[0] == metric)
         rows = tuple(
             (
-                Cell(f"{words.MODELS.get(model, model)} {words.MINUS} {_in_sentence(against)}"),
+                Cell(f"{words.MODELS.get(model, model)} {writing.MINUS} {_in_sentence(against)}"),
                 *(
-                    _difference(found.get((metric, model, against, labels)))
+                    difference_cell(found.get((metric, model, against, labels)))
                     for labels in results.amounts
                 ),
             )
@@ -65,8 +69,8 @@ def all_comparisons(results: Results) -> Table | None:
         caption="Differences, measured on the same resamples of the test patients; bold where the"
         " interval leaves out 0",
         head=(
-            f"First {words.MINUS} second",
-            *(words.capital(words.amount(item)) for item in results.amounts),
+            f"First {writing.MINUS} second",
+            *(writing.capital(words.amount(item)) for item in results.amounts),
         ),
         groups=tuple(groups),
     )
@@ -135,26 +139,12 @@ def rejected_by_reason(rejected: pl.DataFrame) -> Table:
 
 def _amount(results: Results, labels: str) -> str:
     number = max(item.num_labels for item in results.results if item.labels == labels)
-    return f"{words.capital(words.amount(labels))} ({words.count(number, 'image')})"
+    return f"{writing.capital(words.amount(labels))} ({writing.count(number, 'image')})"
 
 
 def _in_sentence(model: str) -> str:
     name = words.MODELS.get(model, model)
     return name[0].lower() + name[1:]
-
-
-def _number(measure: Measure | None, *, strong: bool) -> Cell:
-    if not measure:
-        return Cell(words.DASH)
-    return Cell(words.decimals(measure.value), words.interval(measure), strong=strong)
-
-
-def _difference(measure: Measure | None) -> Cell:
-    if not measure:
-        return Cell(words.DASH)
-    low, high = measure.low, measure.high
-    clear = low is not None and high is not None and (low > 0 or high < 0)
-    return Cell(words.signed(measure.value), words.interval(measure, with_sign=True), strong=clear)
 
 
 def _best(results: Results, labels: str, models: list[str], metric: str) -> str | None:
@@ -167,6 +157,6 @@ def _best(results: Results, labels: str, models: list[str], metric: str) -> str 
 
 
 def _sizes(part: Part, classes: Sequence[str]) -> list[Cell]:
-    patients = words.DASH if part.patients is None else f"{part.patients:,}"
+    patients = writing.DASH if part.patients is None else f"{part.patients:,}"
     numbers = [f"{part.per_class.get(name, 0):,}" for name in classes]
     return [Cell(f"{part.images:,}"), Cell(patients), *map(Cell, numbers)]

@@ -7,13 +7,14 @@ from medssl.errors import DataError, IngestError
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
 from medssl.report import words
-from medssl.report.choosing import in_turns
 from medssl.report.inputs import Inputs
-from medssl.report.parts import Note, Section, Sheet, Strip
 from medssl.report.sheets import picture, to_bytes
 from medssl.run_data import image_shape, training_rows
 from medssl.views import build_views, move_canvases
 from sslcore.errors import ConfigError
+from sslcore.report import writing
+from sslcore.report.choosing import in_turns
+from sslcore.report.parts import Note, Section, Sheet, Strip
 
 _EPOCHS = 3  # two views each
 
@@ -45,8 +46,8 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
     )
     caption = (
         f"Left: the image as it is read. Right: the very views of it in the first"
-        f" {words.count(_EPOCHS, 'epoch')}, two each. If a view no longer shows what the diagnosis"
-        " rests on, weaken the views: --set views.strength, views.crop_scale."
+        f" {writing.count(_EPOCHS, 'epoch')}, two each. If a view no longer shows what the"
+        " diagnosis rests on, weaken the views: --set views.strength, views.crop_scale."
     )
     return Section("views", title, (Sheet(caption, "Image", "Views", strips),), lead)
 

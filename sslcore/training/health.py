@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,31 @@ class Classes(NamedTuple):
     groups: Tensor
 
 
+class Measured(Protocol):
+    """What the recorder needs of a measurement."""
+
+    @property
+    def health(self) -> Health:
+        """What tells collapse."""
+        ...
+
+    def as_record(self) -> dict[str, float]:
+        """Return all numbers that were measured, by name."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """Return what is worth showing during training."""
+        ...
+
+
+class Monitor(Protocol):
+    """Measures what is trained, and leaves no trace in it."""
+
+    def measure(self) -> Measured:
+        """Measure now; may raise `DivergedError`."""
+        ...
+
+
 class Measurement(NamedTuple):
     """One line of the health log.
 
@@ -43,6 +68,10 @@ class Measurement(NamedTuple):
         """Return all numbers that were measured, by name."""
         numbers = {**asdict(self.health), "knn": self.knn}
         return {name: value for name, value in numbers.items() if value is not None}
+
+    def facts(self) -> dict[str, str]:
+        """Return what is worth showing during training."""
+        return {} if self.knn is None else {"kNN": f"{self.knn:.3f}"}
 
 
 def as_health(record: Mapping[str, Any]) -> Health:

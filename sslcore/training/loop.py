@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sslcore.errors import ConfigError, DivergedError
 from sslcore.methods.method import Method, StepOutput
+from sslcore.training.clipping import clip_gradients
 
 BatchT = TypeVar("BatchT")
 RawT = TypeVar("RawT")
@@ -71,10 +72,10 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
     fabric: Fabric,
     prepare: Callable[[RawT], BatchT],
     schedule: Callable[[float], float],
-    on_step: Callable[[StepRecord], None],
+    on_step: Callable[[StepRecord], bool | None],
     first_step: int = 0,
 ) -> None:
-    """Train `method` until `settings.steps`.
+    """Train `method` until `settings.steps`, or until `on_step` ends it.
 
     Args:
         method: Already on `fabric.device` if `optimizer` holds restored state.
@@ -86,7 +87,8 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
         schedule: Progress (0 to 1) to the factor on the base learning rates. Asked for the middle
             of each step, so that neither a warm-up from 0 nor a decay to 0 wastes a step.
         on_step: Receives every step's record; log, health and checkpoints live there. It may use
-            `method` itself, and must leave it in training mode.
+            `method` itself, and must leave it in training mode. If it returns true, training
+            ends with this step.
         first_step: Number of steps done before, when resuming.
 
     Raises:
@@ -110,16 +112,15 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
         output: StepOutput = model(_Sealed(batch)).content
         stepper.zero_grad()
         fabric.backward(output.loss)
-        norm = fabric.clip_gradients(
-            model, stepper, max_norm=settings.clip_norm, error_if_nonfinite=False
-        )
+        norm = clip_gradients(model, stepper, fabric=fabric, max_norm=settings.clip_norm)
         loss, grad_norm, terms = _scalars(output, norm, fabric)
         _require_finite(step, loss, grad_norm, overflow_is_skipped=has_scaler(fabric))
         stepper.step()
         method.after_step((step + 1) / settings.steps)
         rate = optimizer.param_groups[0]["lr"]
         times = clock.shares(settings.batch_size)
-        on_step(StepRecord(step + 1, loss, rate, grad_norm, terms, *times))
+        if on_step(StepRecord(step + 1, loss, rate, grad_norm, terms, *times)):
+            return
 
 
 def has_scaler(fabric: Fabric) -> bool:
@@ -170,11 +171,9 @@ def _next(source: Any, step: int, steps: int) -> Any:
 
 
 def _scalars(
-    output: StepOutput, norm: Tensor | None, fabric: Fabric
+    output: StepOutput, norm: Tensor, fabric: Fabric
 ) -> tuple[float, float, dict[str, float]]:
     """Fetch the step's numbers in one transfer; loss and terms are means over the processes."""
-    if norm is None:
-        raise TypeError("this Fabric strategy returns no gradient norm")
     numbers = (output.loss, norm, *output.logs.values())
     row = torch.stack([number.detach().float() for number in numbers])
     if fabric.world_size > 1:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sslcore.console import Progress
 from sslcore.diagnostics import CollapseGuard
-from sslcore.training.health import HealthMonitor, as_health
+from sslcore.training.health import Measured, Monitor, as_health
 from sslcore.training.history import History, read_history
 from sslcore.training.loop import StepRecord
 
@@ -31,16 +31,18 @@ class Rhythm:
 class Recorder:
     """Writes down a run while it goes on. Used by one process only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a run, each named at the call
         self,
         rhythm: Rhythm,
         *,
         log: History,
         health_log: History,
-        monitor: HealthMonitor,
+        monitor: Monitor,
         save: Callable[[int], None],
         progress: Progress,
         is_interrupted: Callable[[], bool] = lambda: False,
+        on_check: Callable[[int, Measured], bool] | None = None,
+        unit: str = "images",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `begin` starts.
@@ -53,6 +55,9 @@ class Recorder:
             save: Writes a checkpoint of the given step.
             progress: Where loss, rate and warnings are shown.
             is_interrupted: Whether the user wants to stop after this step.
+            on_check: Receives the step and the measurement of each health check; true ends the
+                run after this step.
+            unit: Plural of what a batch holds.
             clock: Seconds.
         """
         self._is_interrupted = is_interrupted
@@ -66,6 +71,9 @@ class Recorder:
         self._saved_at = clock()
         self._guard = CollapseGuard()
         self._waiting = 0.0
+        self._on_check = on_check
+        self._unit = unit
+        self._is_enough = False
 
     def begin(self, first_step: int) -> None:
         """Cut both logs back to `first_step`, and measure the untrained encoder of a new run."""
@@ -79,8 +87,8 @@ class Recorder:
         for record in read_history(self._health_log.path):
             self._guard.check(as_health(record))
 
-    def __call__(self, record: StepRecord) -> None:
-        """Write the record, and do what is due.
+    def __call__(self, record: StepRecord) -> bool:
+        """Write the record, do what is due, and tell whether the run ends early.
 
         Raises:
             CollapseError: The embeddings have collapsed; the last checkpoint is from before.
@@ -92,6 +100,7 @@ class Recorder:
         last = record.step == self._rhythm.steps
         if last or record.step % self._rhythm.health_every == 0:
             self._check(record.step)
+        last = last or self._is_enough
         stop = self._is_interrupted() and not last
         if last or stop or self._clock() - self._saved_at >= self._rhythm.checkpoint_seconds:
             self._log.sync()
@@ -101,6 +110,7 @@ class Recorder:
         if stop:
             self._progress.note(f"step {record.step} is saved; go on with --resume")
             raise KeyboardInterrupt
+        return self._is_enough
 
     def _check(self, step: int) -> None:
         measured = self._monitor.measure()
@@ -108,8 +118,9 @@ class Recorder:
         warning = self._guard.check(measured.health)
         if warning:
             self._progress.note(f"warning: {warning}")
-        if measured.knn is not None:
-            self._progress.advance(0, kNN=f"{measured.knn:.3f}")
+        self._progress.advance(0, **measured.facts())
+        if self._on_check and self._on_check(step, measured):
+            self._is_enough = True
 
     def _show(self, record: StepRecord) -> None:
         first = self._waiting == 0
@@ -118,6 +129,6 @@ class Recorder:
         self._progress.advance(
             1,
             loss=f"{record.loss:.4f}",
-            speed=f"{record.samples_per_second:.0f} images/s",
+            speed=f"{record.samples_per_second:.0f} {self._unit}/s",
             waiting=f"{self._waiting:.0%}",
         )

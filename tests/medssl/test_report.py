@@ -1,6 +1,5 @@
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,9 @@ import pytest
 from medssl.config import ReportConfig
 from medssl.errors import DataError
 from medssl.report.build import write_report
-from medssl.report.choosing import apart, evenly, in_turns
 from medssl.report.curves import calibration_bins, mean_roc
-from medssl.report.data_sections import without_paths
 from medssl.report.figures import few_label_curves
 from medssl.report.inputs import read_inputs
-from medssl.report.projection import nearest, project, share_of_equal_neighbours, unit_rows
 from medssl.report.results import read_results
 from medssl.report.sheets import fitted, to_bytes
 from sslcore.plots import save_png, to_svg
@@ -26,47 +22,9 @@ from tests.medssl.report_folders import (
     write_images,
     write_run,
 )
+from tests.page_reader import Reader
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
-VOID = {"meta", "img", "path", "use", "link", "br", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Checks that elements are closed in order, and collects what the tests ask for."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.addresses: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.headings: list[str] = []
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [values["id"] or ""] if "id" in values else []
-        self.addresses += [values[k] or "" for k in ("src", "href", "xlink:href") if k in values]
-        if tag == "img" or values.get("role") == "img":
-            self.images.append(values)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "h2":
-            self.headings.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -276,58 +234,6 @@ def test_rejected_files_are_found_beside_the_manifest(results: Path, tmp_path: P
     rejected = read_inputs(run).rejected
     assert rejected is not None
     assert len(rejected) == 3
-
-
-def test_configurations_lose_their_paths() -> None:
-    tree = {"data": {"path": "x", "splits": ["a", "/b"]}, "labels": None, "deep": [{"p": "c\\d"}]}
-    hidden = "(a path, not shown)"
-    assert without_paths(tree) == {
-        "data": {"path": hidden, "splits": ["a", hidden]},
-        "labels": None,
-        "deep": [{"p": hidden}],
-    }
-
-
-def test_neighbours_are_of_other_patients() -> None:
-    units = unit_rows(np.array([[1, 0], [1, 0.01], [1, 0.1], [0, 1]]))
-    patients = ["a", "a", None, "b"]
-    assert [index for index, _ in nearest(units, patients, 0, most=3)] == [2, 3]
-    assert [index for index, _ in nearest(units, patients, 2, most=2)] == [1, 0]
-
-
-def test_the_share_of_equal_neighbours_counts_and_knows_chance() -> None:
-    units = unit_rows(np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]]))
-    assert share_of_equal_neighbours(units, ["x", "x", "y", "y"]) == (1, pytest.approx(1 / 3))
-    apart_from = ["p", "p", "q", "q"]
-    share = share_of_equal_neighbours(units, ["x", "x", "y", "y"], apart_from=apart_from)
-    assert share == (0, 0)
-    assert share_of_equal_neighbours(units, ["x", None, None, "x"]) is None
-
-
-def test_the_map_keeps_groups_together_and_repeats_itself() -> None:
-    rng = np.random.default_rng(0)
-    embeddings = np.concatenate([rng.normal(size=(20, 5)) + 9 * np.eye(5)[axis] for axis in (0, 1)])
-    points = project(embeddings, seed=0)
-    assert points.min() == 0
-    assert points.max() == 1
-    gap = np.linalg.norm(points[:20].mean(0) - points[20:].mean(0))
-    assert gap > 2 * points[:20].std()
-    np.testing.assert_array_equal(points, project(embeddings, seed=0))
-
-
-def test_a_collapsed_encoder_is_one_point_on_the_map() -> None:
-    assert (project(np.ones((12, 4)), seed=0) == 0.5).all()
-
-
-def test_chosen_images_are_even_apart_and_of_all_groups() -> None:
-    assert evenly(10, 3).tolist() == [0, 4, 9]
-    assert evenly(2, 3).tolist() == [0, 1]
-    points = np.random.default_rng(0).uniform(size=(200, 2))
-    kept = points[apart(points, distance=0.1, most=50)]
-    gaps = np.abs(kept[:, None] - kept).max(-1) + np.eye(len(kept))
-    assert gaps.min() >= 0.1
-    assert in_turns(np.array(["a", "a", "a", "b"]), 4) == [0, 3, 2]
-    assert in_turns(np.array([]), 4) == []
 
 
 def test_roc_of_perfect_and_inverted_scores() -> None:

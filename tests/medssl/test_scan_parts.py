@@ -108,7 +108,9 @@ def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(tmp_path: Path) -> Non
     for number in range(60):
         write_dicom(root / f"{number:03d}", ramp())
     code = (
-        "import sys, time; from pathlib import Path\n"
+        "import signal, sys, time; from pathlib import Path\n"
+        # a shell that started the tests in the background would have it ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from medssl.config import ScanConfig; from medssl.scanning.scan import scan\n"
         "class P:\n"
         "  def expect(self, *a, **k): pass\n"

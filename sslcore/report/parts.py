@@ -1,6 +1,6 @@
 """What a report page consists of, as data; `template.html` gives each part its form.
 
-Nothing in here, in `page.py`, in the template or in the style sheet knows medical images.
+Nothing in here, in `page.py`, in the template or in the style sheet knows what a report is about.
 """
 
 from dataclasses import dataclass

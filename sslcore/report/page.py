@@ -5,8 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from medssl.report.parts import Page
 from sslcore.plots import css_variables
+from sslcore.report.parts import Page
 
 _HERE = Path(__file__).parent
 

@@ -11,13 +11,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FEWEST = 8
-"""Images below which a map says nothing."""
+"""Samples below which a map says nothing."""
 
 _COMPONENTS = 30
 _PERPLEXITY = 30.0
 _ANGLE = 0.7  # coarser than usual: a third of the time, and the same picture
 _ITERATIONS = 600
-_COLLAPSED = 1e-6  # spread below which all images are at one place
+_COLLAPSED = 1e-6  # spread below which all samples are at one place
 
 
 def unit_rows(embeddings: FloatArray) -> FloatArray:
@@ -27,10 +27,10 @@ def unit_rows(embeddings: FloatArray) -> FloatArray:
 
 
 def project(embeddings: FloatArray, *, seed: int) -> FloatArray:
-    """Place the rows of `embeddings` in the unit square, `[images, 2]`: PCA, then t-SNE.
+    """Place the rows of `embeddings` in the unit square, `[samples, 2]`: PCA, then t-SNE.
 
     Args:
-        embeddings: `[images, dim]`, at least `FEWEST` rows.
+        embeddings: `[samples, dim]`, at least `FEWEST` rows.
         seed: Equal seeds give equal maps on one machine.
     """
     rows = unit_rows(embeddings)
@@ -50,16 +50,22 @@ def project(embeddings: FloatArray, *, seed: int) -> FloatArray:
 
 
 def nearest(
-    units: FloatArray, patients: Sequence[str | None], query: int, *, most: int
+    units: FloatArray, owners: Sequence[str | None] | None, query: int, *, most: int
 ) -> list[tuple[int, float]]:
-    """Return the images nearest to `query` with their cosine similarity, nearest first.
+    """Return the samples nearest to `query` with their cosine similarity, nearest first.
 
-    Left out: the image itself, and all images of its patient where that is known.
+    Left out: the sample itself, and all samples of its owner where that is known.
+
+    Args:
+        units: Rows of length one.
+        owners: Such as the patient of each image; None if samples have none.
+        query: A row.
+        most: Samples, if there are as many.
     """
     similarity = units @ units[query]
     similarity[query] = -np.inf
-    if patients[query] is not None:
-        similarity[np.array([patient == patients[query] for patient in patients])] = -np.inf
+    if owners is not None and owners[query] is not None:
+        similarity[np.array([owner == owners[query] for owner in owners])] = -np.inf
     best = np.argsort(-similarity, kind="stable")[:most]
     return [(int(index), float(similarity[index])) for index in best if similarity[index] > -np.inf]
 
@@ -67,11 +73,11 @@ def nearest(
 def share_of_equal_neighbours(
     units: FloatArray, keys: Sequence[str | None], *, apart_from: Sequence[str | None] | None = None
 ) -> tuple[float, float] | None:
-    """Measure how often the nearest image carries the same key.
+    """Measure how often the nearest sample carries the same key.
 
     Args:
         units: Rows of length one.
-        keys: Label or patient of each row; None is not counted.
+        keys: Such as the label of each row; None is not counted.
         apart_from: Rows with an equal, known entry here are not neighbours.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which images to show when there are too many."""
+"""Which of many samples to show."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,11 @@ def apart(points: FloatArray, *, distance: float, most: int) -> list[int]:
 
 
 def in_turns(groups: NDArray[np.generic], most: int) -> list[int]:
-    """Choose `most` images, from each group in turn, evenly spaced within it.
+    """Choose `most` samples, from each group in turn, evenly spaced within it.
 
     Args:
-        groups: Number or name of each image's group, `[images]`.
-        most: Images, if there are as many.
+        groups: Number or name of each sample's group, `[samples]`.
+        most: Samples, if there are as many.
     """
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     turns = -(-most // max(1, len(members)))

@@ -1,0 +1,1 @@
+"""Recommenders: from an interaction log to embeddings, an index and recommendations."""

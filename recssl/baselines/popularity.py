@@ -1,0 +1,28 @@
+"""The most popular items for everybody."""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recssl.metrics import count_users
+from recssl.retrieval import IntArray, ScoreArray
+
+
+class PopularityScorer:
+    """The same scores for all users."""
+
+    def __init__(self, popularity: IntArray) -> None:
+        """Take the number of users of each item, `[num_items]`."""
+        self._scores = popularity.astype(np.float32)
+
+    def scores(self, users: IntArray) -> ScoreArray:
+        """See `recssl.retrieval.Scorer`."""
+        return np.tile(self._scores, (len(users), 1))
+
+
+def fit(train: csr_array) -> PopularityScorer:
+    """Score each item by the number of its users.
+
+    Args:
+        train: `[num_users, num_items]`, canonical; weights do not matter.
+    """
+    return PopularityScorer(count_users(train))

@@ -1,0 +1,145 @@
+"""From a step's number to its batch: pairs, negatives, masks and views, always the same ones."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recssl.encoders.encoder import NodeEncoder
+from recssl.graph import GraphView, InteractionGraph
+from recssl.methods.joint import RecBatch
+from recssl.perturb import drop_edges, drop_nodes, random_walk
+from recssl.sampling.in_batch import InBatch
+from recssl.sampling.negatives import Hard, Negatives, Popularity, Uniform
+from recssl.sampling.positives import EdgeUniform, Pairs, Positives, UserUniform
+from recssl.settings.train import SamplingConfig, TrainConfig
+from sslcore.views import ViewBatch
+
+_NEGATIVES, _VIEWS = 1, 2  # keep the random streams of a step apart
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the samplers give for one step.
+
+    Attributes:
+        step: Its number, from 0.
+        pairs: Users and liked items.
+        negatives: `[batch, count]`; None for in-batch negatives.
+    """
+
+    step: int
+    pairs: Pairs
+    negatives: NDArray[np.int64] | None
+
+
+class BatchMaker:
+    """Draws and completes batches; holds nothing that a resumed run would miss."""
+
+    def __init__(self, graph: InteractionGraph, encoder: NodeEncoder, config: TrainConfig) -> None:
+        """Prepare.
+
+        Args:
+            graph: What is learnt from.
+            encoder: Scores hard negatives.
+            config: Of the run.
+
+        Raises:
+            LogError: The graph has no interaction, or a user without a possible negative.
+        """
+        self._graph = graph
+        self._config = config
+        self._positives: Positives = (
+            EdgeUniform(graph) if config.sampling.positives == "edge" else UserUniform(graph)
+        )
+        self._negatives = _build_negatives(graph, encoder, config.sampling)
+        self._in_batch = InBatch(graph, self._positives.item_probabilities())
+
+    def draw(self, first_step: int) -> Iterator[Drawn]:
+        """Draw pairs and negatives of each step from `first_step` on, without end."""
+        run, step = self._config.run, first_step
+        while True:
+            pairs = self._positives.batch(run.seed, step, run.batch_size)
+            negatives = None
+            if self._negatives is not None:
+                rng = np.random.default_rng((run.seed, step, _NEGATIVES))
+                negatives = self._negatives.draw(pairs.users, self._config.sampling.count, rng)
+            yield Drawn(step, pairs, negatives)
+            step += 1
+
+    def complete(self, drawn: Drawn, *, device: torch.device) -> RecBatch:
+        """Add masks and views, and move everything to `device`."""
+        users, items = drawn.pairs
+        batch = RecBatch(
+            torch.from_numpy(users),
+            torch.from_numpy(items),
+            negatives=None if drawn.negatives is None else torch.from_numpy(drawn.negatives),
+            log_q=self._log_q(items) if drawn.negatives is None else None,
+            excluded=self._excluded(users, items) if drawn.negatives is None else None,
+            contrast=None if self._config.contrast is None else self._views(drawn),
+        )
+        return batch.to(device)
+
+    def _log_q(self, items: NDArray[np.int64]) -> torch.Tensor | None:
+        share = self._config.sampling.log_q
+        return torch.from_numpy(share * self._in_batch.log_q(items)) if share else None
+
+    def _excluded(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> torch.Tensor:
+        accidental = self._config.sampling.mask == "positives"
+        return torch.from_numpy(self._in_batch.mask(users, items, accidental=accidental))
+
+    def _views(self, drawn: Drawn) -> ViewBatch[GraphView]:
+        users, items = (np.unique(side) for side in drawn.pairs)
+        nodes = torch.from_numpy(np.concatenate([users, items + self._graph.num_users]))
+        seeds = np.random.default_rng((self._config.run.seed, drawn.step, _VIEWS))
+        views = tuple(self._view(nodes, int(seed)) for seed in seeds.integers(2**62, size=2))
+        return ViewBatch(views, (len(users), len(items)))
+
+    def _view(self, nodes: torch.Tensor, seed: int) -> GraphView:
+        views, rng = self._config.views, np.random.default_rng(seed)
+        match self._config.perturbation:
+            case "noise":
+                return GraphView(nodes, None, views.noise, seed)
+            case "edge_drop":
+                return GraphView(nodes, drop_edges(self._graph, views.rate, rng))
+            case "node_drop":
+                return GraphView(nodes, drop_nodes(self._graph, views.rate, rng))
+            case _:
+                layers: int = getattr(self._config.encoder, "layers", 1)
+                return GraphView(nodes, random_walk(self._graph, views.rate, layers, rng))
+
+
+def _build_negatives(
+    graph: InteractionGraph, encoder: NodeEncoder, config: SamplingConfig
+) -> Negatives | None:
+    match config.negatives:
+        case "in_batch":
+            return None
+        case "uniform":
+            return Uniform(graph)
+        case "popularity":
+            return Popularity(graph, config.alpha)
+        case "hard":
+            return Hard(Uniform(graph), _scores_of(encoder), config.candidates)
+        case _:
+            assert_never(config.negatives)
+
+
+def _scores_of(
+    encoder: NodeEncoder,
+) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]:
+    """Let the encoder, as it is when asked, score `[batch, count]` items of `[batch]` users."""
+
+    @torch.no_grad()
+    def scores(users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        device = next(encoder.parameters()).device
+        nodes = np.concatenate([users, items.ravel() + encoder.num_users])
+        rows = encoder(GraphView(torch.from_numpy(nodes).to(device)))
+        of_items = rows[len(users) :].reshape(*items.shape, -1)
+        found: NDArray[np.float32] = (of_items @ rows[: len(users), :, None])[:, :, 0].cpu().numpy()
+        return found
+
+    return scores

@@ -1,0 +1,299 @@
+"""Command line of the recommender domain. Parses, calls, prints; decides nothing.
+
+Results go to stdout, messages and progress to stderr. Everything that imports torch or polars is
+imported inside a command, so that `--help` does not wait for it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from recssl.options import (
+    Assignments,
+    Column,
+    ConfigFile,
+    Device,
+    Features,
+    Items,
+    Length,
+    Page,
+    Parts,
+    Run,
+    Seed,
+    Table,
+    Users,
+)
+from sslcore.console import user_errors
+
+if TYPE_CHECKING:
+    from sslcore.config import Section
+
+SectionT = TypeVar("SectionT", bound="Section")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help, in half the time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _resolve(
+    section: "type[SectionT]",
+    file: Path | None,
+    assignments: list[str] | None,
+    options: dict[str, Any] | None = None,
+) -> "SectionT":
+    """Read settings before anything heavy is imported, so that a typing mistake shows soon."""
+    from sslcore.config import resolve_config
+
+    return resolve_config(section, file=file, options=options, assignments=assignments or ())
+
+
+def _version(value: bool) -> None:
+    if value:
+        from sslcore.version import project_version
+
+        typer.echo(f"recssl {project_version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_version, help="Show it and exit.")
+]
+
+
+@app.callback()
+def main(
+    version: Version = False,
+) -> None:
+    """Recommenders: from an interaction log to embeddings, an index and recommendations."""
+
+
+@app.command()
+@user_errors()
+def ingest(
+    logs: Annotated[list[Path], typer.Argument(help="Files, folders or patterns.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set.")] = Path("dataset"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    user: Column = None,
+    item: Column = None,
+    time: Column = None,
+    weight: Column = None,
+    split: Annotated[str | None, typer.Option(help="auto, time, leave_last_out, ...")] = None,
+    valid: Parts = None,
+    test: Parts = None,
+    min_weight: Annotated[
+        float | None, typer.Option(help="Ratings from here on count, others do not.")
+    ] = None,
+    max_bad: Annotated[float | None, typer.Option(help="Share of bad lines to tolerate.")] = None,
+    user_features: Features = None,
+    item_features: Features = None,
+    seed: Seed = None,
+) -> None:
+    """Read logs into a data set with train, valid and test parts."""
+    from recssl.settings.ingest import IngestConfig
+    from sslcore.console import Progress
+
+    settings = _resolve(
+        IngestConfig,
+        config,
+        assignments,
+        {
+            "user": user,
+            "item": item,
+            "time": time,
+            "weight": weight,
+            "split.name": split,
+            "split.seed": seed,
+            "valid": valid or None,
+            "test": test or None,
+            "min_weight": min_weight,
+            "max_bad": max_bad,
+            "user_features": user_features,
+            "item_features": item_features,
+        },
+    )
+    from recssl import ingest as job
+
+    with Progress("ingest", unit="lines") as progress:
+        summary = job.ingest(logs, settings, out, progress)
+    typer.echo(f"{summary.table()}\n{out}")
+
+
+@app.command()
+@user_errors()
+def train(
+    data: Annotated[Path | None, typer.Argument(help="Folder that ingest made.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/recommender"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    encoder: Annotated[str | None, typer.Option(help="mf, lightgcn or towers.")] = None,
+    method: Annotated[str | None, typer.Option(help="sampled_softmax, bpr, ...")] = None,
+    contrast: Annotated[
+        str | None, typer.Option(help="Self-supervised part: simgcl, sgl, simclr, byol, ...")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the interactions.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
+    device: Device = None,
+    seed: Seed = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Learn embeddings of users and items."""
+    from recssl.settings.train import TrainConfig
+
+    stored = out / "config.yaml"
+    file = config or (stored if resume and stored.exists() else None)
+    if not (data or file or assignments):
+        raise typer.BadParameter("give the folder of a data set, as recssl ingest makes it")
+    settings = _resolve(
+        TrainConfig,
+        file,
+        assignments,
+        {
+            "data.path": data,
+            "encoder.name": encoder,
+            "ranking.name": method,
+            "contrast.name": contrast,
+            "run.epochs": epochs,
+            "run.batch_size": batch_size,
+            "run.device": device,
+            "run.seed": seed,
+        },
+    )
+    from recssl import train as job
+
+    result = job.train(settings, out, resume=resume)
+    recall = "" if result.recall is None else f", validation recall {result.recall:.4f}"
+    typer.echo(f"{result.steps} steps, best after {result.best_step}{recall}\n{result.embeddings}")
+
+
+@app.command()
+@user_errors()
+def evaluate(
+    run: Run,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
+) -> None:
+    """Measure a run beside tuned baselines, on all items."""
+    from recssl.settings.evaluate import EvaluateConfig
+    from sslcore.console import Progress
+
+    settings = _resolve(EvaluateConfig, config, assignments, {"seed": seed})
+    from recssl.evaluate import evaluate as job
+    from recssl.metrics_table import metrics_table
+
+    with Progress("evaluate", unit="users") as progress:
+        metrics = job(run, settings, progress)
+    typer.echo(f"{metrics_table(metrics)}\n{run / 'metrics.json'}")
+
+
+@app.command()
+@user_errors()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("export"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
+) -> None:
+    """Write embeddings with their ids, and an index whose recall is measured."""
+    from recssl.settings.export import ExportConfig
+    from sslcore.console import Progress
+
+    settings = _resolve(ExportConfig, config, assignments, {"seed": seed})
+    from recssl.export import export as job
+
+    with Progress("export", unit="users") as progress:
+        job(run, settings, out, progress)
+    typer.echo(out)
+
+
+@app.command()
+@user_errors()
+def recommend(
+    run: Run,
+    users: Users = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Items of new users instead.")
+    ] = None,
+    k: Length = 20,
+    out: Table = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """List unseen items for users, the best first."""
+    from recssl.settings.export import RecommendConfig
+
+    settings = _resolve(RecommendConfig, config, assignments)
+    from recssl.recommend import recommend as job
+
+    found = job(run, settings, users=users, history=history, k=k, out=out)
+    typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
+
+
+@app.command()
+@user_errors()
+def similar(
+    run: Run,
+    items: Items,
+    k: Length = 20,
+    out: Table = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """List the items nearest to others."""
+    from recssl.settings.export import RecommendConfig
+
+    settings = _resolve(RecommendConfig, config, assignments)
+    from recssl.recommend import similar as job
+
+    found = job(run, settings, items, k=k, out=out)
+    typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
+
+
+@app.command()
+@user_errors()
+def report(
+    run: Run,
+    out: Page = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
+) -> None:
+    """Write one HTML file about a run and what was measured of it."""
+    from recssl.settings.report import ReportConfig
+    from sslcore.console import Progress
+
+    settings = _resolve(ReportConfig, config, assignments, {"seed": seed})
+    from recssl.report.build import write_report
+
+    with Progress("report") as progress:
+        typer.echo(write_report(run, settings, out, progress=progress))
+
+
+@app.command()
+@user_errors()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the invented log.")] = 0,
+) -> None:
+    """Try everything on an invented bookshop."""
+    from recssl.demo import run_demo
+
+    typer.echo(run_demo(out, run_command=_run_command, seed=seed))
+
+
+def _run_command(arguments: list[str]) -> None:
+    """Run one command as if it had been typed; leave with its status if it fails."""
+    status = typer.main.get_command(app).main(arguments, "recssl", standalone_mode=False)
+    if status:
+        raise typer.Exit(status)
+
+
+if __name__ == "__main__":
+    app()

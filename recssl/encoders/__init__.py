@@ -1,0 +1,1 @@
+"""From users and items to embeddings."""

@@ -1,0 +1,262 @@
+"""Measure a run beside baselines that were tuned as carefully, on the same users.
+
+RUN/metrics.json holds
+
+    format            1
+    data              fingerprint, folder and counts of the data set
+    protocol          see `recssl.measuring.Panel.describe`
+    models            one per method: `name`, `settings`, how they were chosen, and
+                      `recssl.measuring.Panel.result`; the run comes first
+    comparisons       paired differences of the first model to every other
+    left_out          baselines that were not fitted, and why
+    config            the resolved configuration
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from recssl.baselines import ease
+from recssl.baselines.tuning import choose, fit_baseline
+from recssl.dataset import Dataset, open_dataset
+from recssl.errors import DatasetError
+from recssl.measuring import Measured, Panel, Split, union
+from recssl.retrieval import EmbeddingScorer, Scorer
+from recssl.run_folder import RunFolder
+from recssl.settings.evaluate import BaselineName, EvaluateConfig
+from recssl.settings.train import TowersConfig, TrainConfig
+from sslcore.console import Progress
+from sslcore.errors import CheckpointError, ConfigError
+from sslcore.files import write_text
+
+RUN_NAME = "run"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    facts: dict[str, Any]  # how it was made
+    found: Measured
+
+
+def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str, Any]:
+    """Measure the embeddings of a run and write RUN/metrics.json.
+
+    Args:
+        run: Folder that `recssl train` wrote.
+        config: What to measure.
+        progress: Told the users ranked.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        CheckpointError: The run holds no embeddings, or damaged ones.
+        ConfigError: Its configuration is missing or damaged, or it learnt from the part.
+        DatasetError: The data set is gone, another one, or holds nothing to measure.
+        OutputError: metrics.json cannot be written; an old one stays.
+    """
+    scorer, facts = open_embeddings(run)
+    dataset = open_dataset(config.data or Path(facts["data"]))
+    _require_same_data(dataset, facts, scorer, run)
+    trained = RunFolder(run).read_config()
+    about = {"method": facts.get("method"), "dim": facts.get("dim"), "step": facts.get("step")}
+    result = evaluate_scorer(
+        scorer,
+        dataset,
+        _as_trained(config, trained, run),
+        progress,
+        name=RUN_NAME,
+        about=about,
+        reads_features=isinstance(trained.encoder, TowersConfig),
+    )
+    result["data"] = {"fingerprint": dataset.fingerprint, "folder": str(dataset.folder)} | result[
+        "data"
+    ]
+    write_text(run / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return result
+
+
+def evaluate_scorer(
+    scorer: Scorer | None,
+    split: Split,
+    config: EvaluateConfig,
+    progress: Progress,
+    *,
+    name: str = RUN_NAME,
+    about: Mapping[str, Any] | None = None,
+    reads_features: bool = False,
+) -> dict[str, Any]:
+    """Measure a scorer beside the baselines, without a run.
+
+    Args:
+        scorer: Of the users and items of `split`; None for the baselines alone.
+        split: A data set, or its parts.
+        config: `data` is not looked at.
+        progress: Told the users ranked, and the choices on the validation part.
+        name: Of the scorer, in the result.
+        about: What to write down about it.
+        reads_features: Whether it knows users without a training interaction.
+
+    Returns:
+        The content of metrics.json, without where the data set is.
+
+    Raises:
+        DatasetError: No user has an interaction to find in the part, or, for tuning, in valid; or
+            none of them has a training interaction.
+    """
+    panel = Panel(split, config)
+    if not reads_features:
+        panel.require_history()
+    entries: list[_Entry] = []
+    if scorer is not None:
+        found, seconds = _measured(panel, scorer, progress, name)
+        facts = {"settings": {}, **(about or {}), "rank_seconds": seconds}
+        entries.append(_Entry(name, facts, found))
+    left_out = []
+    for baseline in config.baselines.names:
+        reason = _refusal(baseline, split, config)
+        if reason:
+            progress.note(f"left out: {reason}")
+            left_out.append({"name": baseline, "reason": reason})
+        else:
+            entries.append(_baseline(baseline, split, config, panel, progress))
+    return {
+        "format": _FORMAT,
+        "data": _counts(split),
+        "protocol": panel.describe(),
+        "models": [
+            {"name": entry.name, **entry.facts, **panel.result(entry.found)} for entry in entries
+        ],
+        "comparisons": _comparisons(panel, entries),
+        "left_out": left_out,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def open_embeddings(run: Path) -> tuple[EmbeddingScorer, dict[str, Any]]:
+    """Read RUN/embeddings.safetensors and the facts beside it.
+
+    Raises:
+        CheckpointError: They are not there, damaged, or do not fit together.
+    """
+    try:
+        facts = json.loads((run / "embeddings.json").read_text(encoding="utf-8"))
+        tensors = load_file(run / "embeddings.safetensors")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{run} holds no embeddings ({error.filename}); train it to the end first"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{run}: damaged embeddings ({error}); train again") from error
+    if not isinstance(facts, dict) or {"fingerprint", "data"} - facts.keys():
+        raise CheckpointError(f"{run}/embeddings.json lacks fingerprint or data; train again")
+    if {"users", "items"} - tensors.keys():
+        raise CheckpointError(f"{run}/embeddings.safetensors lacks users or items; train again")
+    return EmbeddingScorer(tensors["users"], tensors["items"]), facts
+
+
+def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> EvaluateConfig:
+    """Let the baselines learn from what the run learnt from, unless something else is asked for.
+
+    Raises:
+        ConfigError: The run learnt from the part that is to be measured.
+    """
+    learn_from = trained.data.learn_from
+    if config.part == "valid" and learn_from == "train+valid":
+        raise ConfigError(
+            f"part valid: {run} learnt from it (data.learn_from train+valid); take part=test, or"
+            " train with data.learn_from=train"
+        )
+    refit_on = config.baselines.refit_on or learn_from
+    baselines = config.baselines.model_copy(update={"refit_on": refit_on})
+    return config.model_copy(update={"baselines": baselines})
+
+
+def _require_same_data(
+    dataset: Dataset, facts: Mapping[str, Any], scorer: EmbeddingScorer, run: Path
+) -> None:
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise DatasetError(
+            f"{run} was trained on the data set {facts['fingerprint']},"
+            f" {dataset.folder} is {dataset.fingerprint}; give the right one with --set data=DIR"
+        )
+    if scorer.shape != (dataset.num_users, dataset.num_items):
+        raise CheckpointError(
+            f"{run}: embeddings of {scorer.shape[0]} users and {scorer.shape[1]} items, the data"
+            f" set has {dataset.num_users} and {dataset.num_items}; train again"
+        )
+
+
+def _refusal(name: BaselineName, split: Split, config: EvaluateConfig) -> str | None:
+    if name != "ease":
+        return None
+    return ease.refusal(split.train.shape[1], config.baselines.ease_memory_gb)
+
+
+def _baseline(
+    name: BaselineName, split: Split, config: EvaluateConfig, panel: Panel, progress: Progress
+) -> _Entry:
+    """Choose settings on the validation part, fit again, measure."""
+    began = time.perf_counter()
+    choice = choose(name, split, config, progress.note)
+    tuned = time.perf_counter()
+    refit_on = config.baselines.refit_on or "train"
+    train = split.train if refit_on == "train" else union(split.train, split.valid)
+    scorer = fit_baseline(
+        name,
+        train,
+        choice.settings,
+        seed=config.seed,
+        ease_memory_gb=config.baselines.ease_memory_gb,
+    )
+    fitted = time.perf_counter()
+    found, seconds = _measured(panel, scorer, progress, name)
+    facts = {
+        "settings": dict(choice.settings),
+        "chosen_by": choice.metric,
+        "tried": choice.tried,
+        "fitted_on": refit_on,
+        "tune_seconds": round(tuned - began, 2),
+        "fit_seconds": round(fitted - tuned, 2),
+        "rank_seconds": seconds,
+    }
+    return _Entry(name, facts, found)
+
+
+def _measured(
+    panel: Panel, scorer: Scorer, progress: Progress, name: str
+) -> tuple[Measured, float]:
+    progress.expect(len(panel.users), unit="users")
+    began = time.perf_counter()
+    found = panel.measure(scorer, lambda count: progress.advance(count, model=name))
+    return found, round(time.perf_counter() - began, 2)
+
+
+def _comparisons(panel: Panel, entries: list[_Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": entries[0].name,
+            "against": other.name,
+            "differences": panel.differences(entries[0].found, other.found),
+        }
+        for other in entries[1:]
+    ]
+
+
+def _counts(split: Split) -> dict[str, int]:
+    num_users, num_items = split.train.shape
+    return {
+        "num_users": num_users,
+        "num_items": num_items,
+        "train": split.train.nnz,
+        "valid": split.valid.nnz,
+        "test": split.test.nnz,
+    }

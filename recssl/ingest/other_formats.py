@@ -1,0 +1,153 @@
+"""Parquet, JSON lines, and the adjacency text of the LightGCN data sets."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from recssl.errors import LogError
+from recssl.ingest.blocks import lines_of, read_blocks
+from recssl.ingest.columns import find_columns
+from recssl.ingest.raw import RawBlock, bad_lines
+from recssl.settings.ingest import IngestConfig
+
+_ROWS = 1_000_000
+
+
+def read_parquet(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
+    """Yield the rows of a Parquet file; only the columns that are needed are read.
+
+    Raises:
+        LogError: No such columns, or not a Parquet file.
+    """
+    line = 1
+    try:
+        frame = pl.scan_parquet(path, glob=False)
+        columns = find_columns(path, frame.collect_schema().names(), config)
+        frame = frame.select(pl.col(name).alias(role) for role, name in columns.items())
+        for table in frame.collect_batches(chunk_size=_ROWS, maintain_order=True):
+            yield RawBlock(table, line, len(table), typed=True)
+            line += len(table)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise LogError(f"{path}: not a Parquet file, or damaged: {error}") from error
+
+
+def read_jsonl(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
+    """Yield the rows of a file with one JSON object per line.
+
+    Raises:
+        LogError: No such columns, or an array instead of lines.
+    """
+    line = 1
+    columns: dict[str, str] | None = None
+    for data in read_blocks(path):
+        if columns is None:
+            if data.lstrip().startswith(b"["):
+                raise LogError(f"{path}: a JSON array; write one object per line (JSON lines)")
+            columns = _json_columns(path, data, config)
+        lines = lines_of(data)
+        yield from _json_blocks(lines, line, columns)
+        line += len(lines)
+    if columns is None:
+        raise LogError(f"{path} is empty")
+
+
+def read_adjacency(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
+    """Yield the pairs of a file whose lines are `user item item ...`, parted by blanks.
+
+    A user without items is no error: it is how these data sets write an empty test line.
+
+    Raises:
+        LogError: A time or weight column was asked for, or the file is empty.
+    """
+    asked = [role for role in ("user", "item", "time", "weight") if getattr(config, role)]
+    if asked:
+        raise LogError(f"{path} has no columns (user item item ...); leave out --{asked[0]}")
+    line = 1
+    for data in read_blocks(path):
+        lines = lines_of(data)
+        frame = pl.DataFrame({"text": lines}).with_row_index("line", offset=line)
+        damaged = pl.col("text").str.contains("\ufffd", literal=True)
+        bad = frame.filter(damaged)
+        tokens = pl.col("text").str.extract_all(r"\S+")
+        frame = frame.filter(~damaged).select("line", tokens=tokens)
+        frame = frame.filter(pl.col("tokens").list.len() > 1).select(
+            "line",
+            user=pl.col("tokens").list.first(),
+            item=pl.col("tokens").list.slice(1),
+        )
+        frame = frame.explode("item", empty_as_null=True)
+        reasons = pl.Series("reason", ["not UTF-8"] * len(bad), dtype=pl.String)
+        yield RawBlock(
+            frame.select("user", "item"),
+            frame["line"].cast(pl.Int64),
+            len(lines),
+            bad=bad_lines(bad["line"], reasons),
+        )
+        line += len(lines)
+    if line == 1:
+        raise LogError(f"{path} is empty")
+
+
+def looks_like_adjacency(path: Path) -> bool:
+    """Tell whether a text file has lines `user item item ...` rather than columns."""
+    data = next(read_blocks(path), b"")[:1_000_000].rpartition(b"\n")[0]
+    lines = data.decode(errors="replace").splitlines()[:100]
+    if not lines or re.search(r"[\t,;|]", "".join(lines)):
+        return False
+    if not all(token.lstrip("-").isdigit() for token in lines[0].split()):
+        return False  # a header, or ids that are texts: columns
+    counts = {len(line.split()) for line in lines if line.strip()}
+    # three to five numbers in every line are rather user, item, rating, time without a header
+    return len(counts) > 1 or max(counts, default=0) not in (3, 4, 5)
+
+
+def _json_columns(path: Path, data: bytes, config: IngestConfig) -> dict[str, str]:
+    names: dict[str, None] = {}
+    for text in data.decode(errors="replace").split("\n", 100)[:100]:
+        try:
+            row = pl.read_ndjson(text.encode()) if text.strip() else None
+        except pl.exceptions.PolarsError:
+            continue  # counted as bad when its block is read
+        names |= dict.fromkeys(row.columns if row is not None else ())
+    if not names:
+        raise LogError(f"{path}: none of the first lines is a JSON object")
+    found = find_columns(path, list(names), config)
+    return {str(role): name for role, name in found.items()}
+
+
+def _json_blocks(lines: pl.Series, first_line: int, columns: dict[str, str]) -> Iterator[RawBlock]:
+    """Take lines apart; those with a number as id and those with a text come separately."""
+    paths = {role: f"$['{name}']" for role, name in columns.items()}
+    frame = pl.DataFrame({"text": lines}).with_row_index("line", offset=first_line)
+    frame = frame.filter(pl.col("text").str.strip_chars() != "").with_columns(
+        *(pl.col("text").str.json_path_match(path).alias(role) for role, path in paths.items()),
+        is_object=pl.col("text").str.contains(r"^\s*\{.*\}\s*$"),
+        user_is_text=_is_text(columns["user"]),
+        item_is_text=_is_text(columns["item"]),
+    )
+    # an object without the column and a line that is no JSON both give null; the latter is named
+    broken = frame.filter(~pl.col("is_object"))
+    reasons = pl.Series("reason", ["not a JSON object"] * len(broken), dtype=pl.String)
+    bad = bad_lines(broken["line"], reasons)
+    kinds = frame.filter("is_object").partition_by(
+        "user_is_text", "item_is_text", as_dict=True, maintain_order=True
+    )
+    counted = len(lines)
+    for (user_is_text, item_is_text), rows in kinds.items():
+        texts = {"user": user_is_text, "item": item_is_text}
+        numbers = [pl.col(r).cast(pl.Int64, strict=False) for r, text in texts.items() if not text]
+        whole = rows.with_columns(numbers)
+        # 5.5 is no integer, nor is a number of 20 digits: such ids stay texts
+        lost = [whole[role].null_count() > rows[role].null_count() for role in texts]
+        table = (rows if any(lost) else whole).select(*columns)
+        yield RawBlock(table, rows["line"].cast(pl.Int64), counted, typed=True, bad=bad)
+        counted, bad = 0, bad.clear()
+    if counted:
+        yield RawBlock(pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), 1, counted, bad=bad)
+
+
+def _is_text(name: str) -> pl.Expr:
+    key = re.escape(f'"{name}"')
+    return pl.col("text").str.contains(rf'{key}\s*:\s*"').fill_null(value=False)

@@ -1,0 +1,234 @@
+"""The users on whom all methods are measured alike, and what is found out about one method."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recssl.baselines.histories import binary
+from recssl.bootstrap import interval, resampled_means
+from recssl.errors import DatasetError
+from recssl.metrics import (
+    FloatArray,
+    count_entries,
+    count_users,
+    find_hits,
+    list_metrics,
+    per_user_metrics,
+    popularity_buckets,
+    recall_by_bucket,
+)
+from recssl.retrieval import IntArray, Scorer, top_k
+from recssl.settings.evaluate import EvaluateConfig
+
+GROUPS = ("few", "some", "many")  # training interactions of the user, by terciles
+
+_CHUNK = 4096
+
+
+class Split(Protocol):
+    """Three CSR matrices `[users, items]`: a `Dataset`, or its `Parts`."""
+
+    @property
+    def train(self) -> csr_array:
+        """Learnt from."""
+        ...
+
+    @property
+    def valid(self) -> csr_array:
+        """Chosen on."""
+        ...
+
+    @property
+    def test(self) -> csr_array:
+        """Looked at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One method on the users of a panel.
+
+    Attributes:
+        per_user: `[users, metrics]`.
+        resampled: Means over resampled users, `[resamples, 1 + groups, metrics]`.
+        lists: See `recssl.metrics.list_metrics`.
+        buckets: Per k, see `recssl.metrics.recall_by_bucket`.
+    """
+
+    per_user: FloatArray
+    resampled: FloatArray
+    lists: dict[str, float]
+    buckets: dict[str, list[dict[str, Any]]]
+
+
+def union(one: csr_array, other: csr_array) -> csr_array:
+    """Return what stands in either matrix, every entry 1."""
+    both = binary(one) + binary(other)
+    both.sum_duplicates()
+    return binary(both)
+
+
+class Panel:
+    """The users that are measured: those with something to find that they have not seen."""
+
+    def __init__(self, split: Split, config: EvaluateConfig) -> None:
+        """Choose the users, and what they have seen.
+
+        Seen are the training items and, for the test part, the validation items; what a user has
+        seen before is not counted as something to find.
+
+        Raises:
+            DatasetError: No user is left.
+        """
+        self.config = config
+        for_test = config.part == "test"
+        self._seen = union(split.train, split.valid) if for_test else split.train
+        wanted = binary(split.test if for_test else split.valid)
+        self._relevant = wanted - wanted.multiply(binary(self._seen))
+        self._relevant.eliminate_zeros()
+        self._relevant.sort_indices()
+        self.known_before = int(wanted.nnz - self._relevant.nnz)
+        self.users = _sample(self._relevant, config)
+        if not len(self.users):
+            raise DatasetError(
+                f"no user has an unseen interaction in part {config.part}: nothing to measure"
+            )
+        self._num_relevant = count_entries(self._relevant, self.users)
+        self._history = count_entries(split.train, self.users)
+        learns_both = for_test and config.baselines.refit_on == "train+valid"
+        learnt = self._seen if learns_both else split.train
+        self.without_history = int((count_entries(learnt, self.users) == 0).sum())
+        self.groups, self.group_names = _terciles(self._history)
+        self._popularity = count_users(split.train)
+        self._buckets = popularity_buckets(self._popularity, config.buckets)
+        self.metrics: tuple[str, ...] = ()
+
+    def require_history(self) -> None:
+        """Refuse users of whom nothing was learnt.
+
+        Raises:
+            DatasetError: None of the measured users has a training interaction.
+        """
+        if self.without_history == len(self.users):
+            raise DatasetError(
+                f"none of the {len(self.users)} users with something to find in part"
+                f" {self.config.part} has a training interaction, so no method knows them; ingest"
+                " with another --split, or train encoder towers on user features"
+            )
+
+    def measure(self, scorer: Scorer, advance: Callable[[int], None]) -> Measured:
+        """Rank all unseen items for every user, and compute everything.
+
+        Args:
+            scorer: Of the users and items of the split.
+            advance: Told the number of users done since the last call.
+        """
+        lists, per_user = self._rank(scorer, advance)
+        config = self.config
+        resampled = resampled_means(
+            per_user, self.groups, len(self.group_names), count=config.resamples, seed=config.seed
+        )
+        num_users = self._seen.shape[0]
+        buckets = {
+            f"recall@{k}": recall_by_bucket(lists, self.users, self._relevant, self._buckets, k)
+            for k in config.ks
+        }
+        summary = list_metrics(lists, self._popularity, num_users, config.ks)
+        return Measured(per_user, resampled, summary, buckets)
+
+    def mean(self, scorer: Scorer, name: str, advance: Callable[[int], None]) -> float:
+        """Return the mean of one metric, such as `ndcg@20`, without the rest."""
+        per_user = self._rank(scorer, advance)[1]
+        return float(per_user[:, self.metrics.index(name)].mean())
+
+    def describe(self) -> dict[str, Any]:
+        """Say how it was measured, for metrics.json."""
+        with_items = int((count_entries(self._relevant) > 0).sum())
+        config = self.config
+        masked = ["train", "valid"] if config.part == "test" else ["train"]
+        return {
+            "part": config.part,
+            "ranked": "all items",
+            "masked": masked,
+            "users": len(self.users),
+            "users_with_items_to_find": with_items,
+            "users_without_history": self.without_history,
+            "already_seen_not_counted": self.known_before,
+            "ks": list(config.ks),
+            "groups": self._describe_groups(),
+            "interval": {"level": 0.95, "unit": "user", "resamples": config.resamples},
+        }
+
+    def result(self, found: Measured) -> dict[str, Any]:
+        """Return one method's part of metrics.json."""
+        return {
+            "metrics": self._intervals(found, 0),
+            "lists": found.lists,
+            "by_group": {
+                name: self._intervals(found, 1 + group)
+                for group, name in enumerate(self.group_names)
+            },
+            "by_popularity": found.buckets,
+        }
+
+    def differences(self, ours: Measured, theirs: Measured) -> dict[str, Any]:
+        """Return the paired difference of every metric, with its interval."""
+        points = (ours.per_user - theirs.per_user).mean(0)
+        paired = ours.resampled[:, 0] - theirs.resampled[:, 0]
+        return {
+            name: interval(float(points[column]), paired[:, column])
+            for column, name in enumerate(self.metrics)
+        }
+
+    def _rank(self, scorer: Scorer, advance: Callable[[int], None]) -> tuple[IntArray, FloatArray]:
+        """Return the lists, `[users, largest k]`, and the metrics, `[users, metrics]`."""
+        lists, values = [], []
+        for start in range(0, len(self.users), _CHUNK):
+            users = self.users[start : start + _CHUNK]
+            best = top_k(scorer, users, self._seen, max(self.config.ks)).items
+            hits = find_hits(best, users, self._relevant)
+            found = per_user_metrics(
+                hits, self._num_relevant[start : start + _CHUNK], self.config.ks
+            )
+            self.metrics = tuple(found)
+            lists.append(best)
+            values.append(np.stack(list(found.values()), axis=1))
+            advance(len(users))
+        return np.concatenate(lists), np.concatenate(values)
+
+    def _intervals(self, found: Measured, group: int) -> dict[str, Any]:
+        inside = slice(None) if group == 0 else self.groups == group - 1
+        points = found.per_user[inside].mean(0)
+        return {
+            name: interval(float(points[column]), found.resampled[:, group, column])
+            for column, name in enumerate(self.metrics)
+        }
+
+    def _describe_groups(self) -> list[dict[str, Any]]:
+        described = []
+        for group, name in enumerate(self.group_names):
+            history = self._history[self.groups == group]
+            least, most = int(history.min()), int(history.max())
+            described.append(
+                {"name": name, "users": len(history), "least_history": least, "most_history": most}
+            )
+        return described
+
+
+def _sample(relevant: csr_array, config: EvaluateConfig) -> IntArray:
+    users = np.flatnonzero(count_entries(relevant))
+    if config.max_users is None or len(users) <= config.max_users:
+        return users
+    rng = np.random.default_rng(config.seed)
+    return np.sort(rng.choice(users, config.max_users, replace=False))
+
+
+def _terciles(history: IntArray) -> tuple[IntArray, Sequence[str]]:
+    """Group users by the length of their history; equal lengths share a group, none is empty."""
+    edges = np.quantile(history, [1 / 3, 2 / 3], method="higher")
+    groups = np.searchsorted(edges, history, side="left")
+    present, renumbered = np.unique(groups, return_inverse=True)
+    return renumbered, [GROUPS[group] for group in present]

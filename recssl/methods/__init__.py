@@ -1,0 +1,1 @@
+"""Ranking and self-supervised losses on one encoder."""

@@ -1,0 +1,180 @@
+"""A ranking loss, joined with a self-supervised method on views of users and items."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from recssl.encoders.encoder import NodeEncoder
+from recssl.graph import GraphView
+from recssl.methods.ranking import Ranked, Ranking
+from sslcore.errors import ShapeError
+from sslcore.methods.method import Method, StepOutput, ViewMethod, two_views
+from sslcore.views import ViewBatch
+
+
+@dataclass(frozen=True, slots=True)
+class RecBatch:
+    """What one step trains on.
+
+    Attributes:
+        users: `[batch]`.
+        items: The liked item of each row, `[batch]`.
+        negatives: Drawn items, `[batch, count]`; None to compare with the items of other rows.
+        log_q: See `candidate_scores`.
+        excluded: See `candidate_scores`.
+        contrast: Views of the users and items of the batch, each once, users first; None
+            without a self-supervised part.
+    """
+
+    users: Tensor
+    items: Tensor
+    negatives: Tensor | None = None
+    log_q: Tensor | None = None
+    excluded: Tensor | None = None
+    contrast: ViewBatch[GraphView] | None = None
+
+    def to(self, device: torch.device) -> Self:
+        """Return a copy on `device`."""
+        names = ("users", "items", "negatives", "log_q", "excluded")
+        tensors = {name: getattr(self, name) for name in names}
+        moved: dict[str, Any] = {
+            name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()
+        }
+        if self.contrast is not None:
+            views = tuple(view.to(device) for view in self.contrast.views)
+            moved["contrast"] = ViewBatch(views, self.contrast.segments)
+        return replace(self, **moved)
+
+    def nodes(self, num_users: int) -> Tensor:
+        """Return the nodes of users, items and negatives, one after the other."""
+        parts = [self.users, self.items + num_users]
+        if self.negatives is not None:
+            parts.append(self.negatives.flatten() + num_users)
+        return torch.cat(parts)
+
+    def ranked(self, rows: Tensor) -> Ranked:
+        """Take apart the embeddings of `nodes`, `[nodes, dim]`."""
+        batch = len(self.users)
+        negatives = None
+        if self.negatives is not None:
+            negatives = rows[2 * batch :].reshape(*self.negatives.shape, rows.shape[1])
+        return Ranked(
+            rows[:batch],
+            rows[batch : 2 * batch],
+            self.users,
+            self.items,
+            negatives,
+            self.log_q,
+            self.excluded,
+        )
+
+
+class Recommendation(Method[RecBatch]):
+    """A ranking loss on the embeddings of the clean graph.
+
+    Attributes:
+        ranking: The loss.
+    """
+
+    def __init__(self, encoder: NodeEncoder, ranking: Ranking) -> None:
+        super().__init__()
+        self.nodes_encoder = encoder
+        self.ranking = ranking
+
+    @property
+    def encoder(self) -> NodeEncoder:
+        """What is trained."""
+        return self.nodes_encoder
+
+    def forward(self, batch: RecBatch) -> StepOutput:
+        """See `Method.forward`."""
+        rows = self.encoder(GraphView(batch.nodes(self.encoder.num_users)))
+        loss, logs = self.ranking(batch.ranked(rows))
+        return StepOutput(loss, logs)
+
+
+class JointRecommendation(Recommendation):
+    """`ranking + weight * contrast`, on one encoder.
+
+    Source:
+        The sum: Wu et al., "Self-supervised graph learning" (SGL), SIGIR 2021, arXiv:2010.10783,
+        equation 13. Users and items are separate segments of the views, never compared with each
+        other, and weigh the same.
+    """
+
+    def __init__(
+        self, encoder: NodeEncoder, ranking: Ranking, contrast: ViewMethod, *, weight: float
+    ) -> None:
+        """Join.
+
+        Args:
+            encoder: The one inside of `contrast`.
+            ranking: Loss on the clean graph.
+            contrast: Compares two views of the nodes.
+            weight: Of its loss.
+        """
+        super().__init__(encoder, ranking)
+        self.contrast = contrast
+        self.weight = weight
+
+    def forward(self, batch: RecBatch) -> StepOutput:
+        """See `Method.forward`.
+
+        Raises:
+            ShapeError: If the batch has no views.
+        """
+        ranking = super().forward(batch)
+        if batch.contrast is None:
+            raise ShapeError("expected two views of the nodes of the batch, got none")
+        extra = self.contrast(batch.contrast)
+        logs = {
+            "ranking": ranking.loss.detach(),
+            "contrast": extra.loss.detach(),
+            **ranking.logs,
+            **extra.logs,
+        }
+        return StepOutput(ranking.loss + self.weight * extra.loss, logs)
+
+    def after_step(self, progress: float) -> None:
+        """Pass on to the self-supervised part."""
+        self.contrast.after_step(progress)
+
+
+class PerSide(ViewMethod):
+    """Two methods of one kind on one encoder: one for users, one for items.
+
+    For methods with a queue, whose entries must not come from the other side, and for heads with
+    batch norms, whose statistics must not mix the two. Each has a head and, where there is one, a
+    teacher of its own.
+    """
+
+    def __init__(self, of_users: ViewMethod, of_items: ViewMethod) -> None:
+        super().__init__()
+        self.of_users = of_users
+        self.of_items = of_items
+        self.student = of_users.student
+
+    def forward(self, batch: ViewBatch[GraphView]) -> StepOutput:
+        """Compare within each of two segments; see `Method.forward`.
+
+        Raises:
+            ShapeError: If there are not two segments.
+        """
+        if len(batch.segments) != 2:
+            raise ShapeError(f"expected users and items, got {len(batch.segments)} segments")
+        views, count = two_views(batch), batch.segments[0]
+        users = self.of_users(
+            ViewBatch(tuple(replace(view, nodes=view.nodes[:count]) for view in views))
+        )
+        items = self.of_items(
+            ViewBatch(tuple(replace(view, nodes=view.nodes[count:]) for view in views))
+        )
+        logs = {name: (users.logs[name] + items.logs[name]) / 2 for name in users.logs}
+        return StepOutput((users.loss + items.loss) / 2, logs)
+
+    def after_step(self, progress: float) -> None:
+        """Move both."""
+        self.of_users.after_step(progress)
+        self.of_items.after_step(progress)

@@ -1,0 +1,152 @@
+"""Ranking losses with their settings, each on the same inputs."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recssl.objectives.bilateral_softmax import bilateral_softmax_loss
+from recssl.objectives.bpr import bpr_loss
+from recssl.objectives.direct_au import direct_au_terms
+from recssl.objectives.sampled_softmax import sampled_softmax_loss
+from sslcore.errors import ShapeError
+from sslcore.methods.triplet import Mining, triplet_objective
+
+
+class Ranked(NamedTuple):
+    """One batch of embeddings.
+
+    Attributes:
+        users: `[batch, dim]`.
+        items: The liked item of each row, `[batch, dim]`.
+        user_ids: Numbers of the users, `[batch]`.
+        item_ids: Numbers of the items, `[batch]`.
+        negatives: Drawn items, `[batch, count, dim]`; None for those of the other rows.
+        log_q: See `candidate_scores`.
+        excluded: See `candidate_scores`.
+    """
+
+    users: Tensor
+    items: Tensor
+    user_ids: Tensor
+    item_ids: Tensor
+    negatives: Tensor | None = None
+    log_q: Tensor | None = None
+    excluded: Tensor | None = None
+
+
+class Ranking(nn.Module, ABC):
+    """A ranking loss. Holds settings, no state.
+
+    Attributes:
+        cosine: Whether it compares directions only, so that stored embeddings have length 1.
+    """
+
+    cosine: bool = True
+
+    @abstractmethod
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar loss, and terms for the log."""
+
+
+class BPR(Ranking):
+    """See `bpr_loss`."""
+
+    cosine = False
+
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Ranking.forward`.
+
+        Raises:
+            ShapeError: There are no drawn negatives.
+        """
+        if batch.negatives is None:
+            raise ShapeError("BPR needs drawn negatives; set sampling.negatives to uniform")
+        return bpr_loss(batch.users, batch.items, batch.negatives), {}
+
+
+class SampledSoftmax(Ranking):
+    """See `sampled_softmax_loss`."""
+
+    def __init__(self, *, temperature: float, cosine: bool = True) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.cosine = cosine
+
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Ranking.forward`."""
+        loss = sampled_softmax_loss(
+            batch.users,
+            batch.items,
+            negatives=batch.negatives,
+            log_q=batch.log_q,
+            excluded=batch.excluded,
+            temperature=self.temperature,
+            cosine=self.cosine,
+        )
+        return loss, {}
+
+
+class BilateralSoftmax(Ranking):
+    """See `bilateral_softmax_loss`."""
+
+    def __init__(self, *, positive_temperature: float, negative_temperature: float) -> None:
+        super().__init__()
+        self.positive_temperature = positive_temperature
+        self.negative_temperature = negative_temperature
+
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Ranking.forward`."""
+        loss = bilateral_softmax_loss(
+            batch.users,
+            batch.items,
+            user_ids=batch.user_ids,
+            negatives=batch.negatives,
+            log_q=batch.log_q,
+            excluded=batch.excluded,
+            positive_temperature=self.positive_temperature,
+            negative_temperature=self.negative_temperature,
+        )
+        return loss, {}
+
+
+class DirectAU(Ranking):
+    """`alignment + uniformity_weight * uniformity`; see `direct_au_terms`."""
+
+    def __init__(self, *, uniformity_weight: float) -> None:
+        super().__init__()
+        self.uniformity_weight = uniformity_weight
+
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Ranking.forward`."""
+        terms = direct_au_terms(
+            batch.users, batch.items, user_ids=batch.user_ids, item_ids=batch.item_ids
+        )
+        loss = terms.alignment + self.uniformity_weight * terms.uniformity
+        return loss, {name: term.detach() for name, term in terms._asdict().items()}
+
+
+class TripletRanking(Ranking):
+    """Triplet margin loss: each user nearer to its item than to a mined item of another row.
+
+    Rows of one item have one label, so an item is never a negative of itself. Users are compared
+    with items only. See `triplet_objective`.
+    """
+
+    def __init__(self, *, margin: float, mining: Mining) -> None:
+        super().__init__()
+        objective = triplet_objective(margin=margin, mining=mining)
+        self.loss, self.miner = objective.loss, objective.miner
+
+    def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Ranking.forward`."""
+        # a copy: the same object twice would mean that row i and column i are one sample
+        items, labels = batch.items, batch.item_ids.clone()
+        if batch.negatives is not None:
+            drawn = batch.negatives.flatten(0, 1)
+            items = torch.cat([items, drawn])
+            labels = torch.cat([labels, labels.new_full((len(drawn),), -1)])
+        chosen = self.miner(batch.users, batch.item_ids, items, labels) if self.miner else None
+        loss: Tensor = self.loss(batch.users, batch.item_ids, chosen, items, labels)
+        return loss, {}

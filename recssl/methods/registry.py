@@ -1,0 +1,204 @@
+"""From the settings of a method to the method. A new loss gets a config and a case here."""
+
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field
+from torch import nn
+
+from recssl.encoders.encoder import NodeEncoder
+from recssl.encoders.lightgcn import LightGCN
+from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
+from recssl.methods.ranking import (
+    BPR,
+    BilateralSoftmax,
+    DirectAU,
+    Ranking,
+    SampledSoftmax,
+    TripletRanking,
+)
+from recssl.methods.xsimgcl import CrossLayerRecommendation
+from recssl.objectives.info_nce import InfoNCE
+from sslcore.config import Section
+from sslcore.errors import ConfigError
+from sslcore.methods.joint_embedding import JointEmbedding
+from sslcore.methods.method import ViewMethod
+from sslcore.methods.registry import (
+    BarlowTwinsConfig,
+    ByolConfig,
+    MethodConfig,
+    MoCoV2Config,
+    SimCLRConfig,
+    SimSiamConfig,
+    TripletConfig,
+    VICRegConfig,
+    build_method,
+)
+from sslcore.methods.triplet import Mining
+from sslcore.modules.branch import Branch
+
+
+class BPRConfig(Section):
+    """BPR: the liked item above drawn ones; arXiv:1205.2618."""
+
+    name: Literal["bpr"] = "bpr"
+
+
+class SampledSoftmaxConfig(Section):
+    """Sampled softmax, in-batch InfoNCE: find the liked item among the candidates."""
+
+    name: Literal["sampled_softmax"] = "sampled_softmax"
+    temperature: float = Field(
+        0.1, gt=0, description="decides more than anything else: 0.05 to 0.2"
+    )
+    cosine: bool = Field(True, description="compare directions, not inner products")
+
+
+class BilateralSoftmaxConfig(Section):
+    """BSL: a temperature of its own for the liked items; arXiv:2312.12882."""
+
+    name: Literal["bilateral_softmax"] = "bilateral_softmax"
+    positive_temperature: float = Field(0.12, gt=0, description="higher for noisier logs")
+    negative_temperature: float = Field(0.1, gt=0)
+
+
+class DirectAUConfig(Section):
+    """DirectAU: alignment and uniformity, without negatives; arXiv:2206.12811."""
+
+    name: Literal["direct_au"] = "direct_au"
+    uniformity_weight: float = Field(1.0, gt=0, description="paper 0.2 to 10, by data set")
+
+
+class TripletRankingConfig(Section):
+    """Triplet margin loss with mined items."""
+
+    name: Literal["triplet"] = "triplet"
+    margin: float = Field(0.5, gt=0, le=2, description="of distances at length 1")
+    mining: Mining = Field("semihard", description="negatives")
+
+
+RankingConfig = Annotated[
+    BPRConfig
+    | SampledSoftmaxConfig
+    | BilateralSoftmaxConfig
+    | DirectAUConfig
+    | TripletRankingConfig,
+    Field(discriminator="name"),
+]
+
+
+class SGLConfig(Section):
+    """SGL: InfoNCE between two graphs that each lack some edges; arXiv:2010.10783."""
+
+    name: Literal["sgl"] = "sgl"
+    temperature: float = Field(0.2, gt=0, description="paper 0.2")
+
+
+class SimGCLConfig(Section):
+    """SimGCL: InfoNCE between two passes with noise; arXiv:2112.08679."""
+
+    name: Literal["simgcl"] = "simgcl"
+    temperature: float = Field(0.2, gt=0, description="paper 0.2")
+
+
+class XSimGCLConfig(Section):
+    """XSimGCL: InfoNCE between two depths of one noisy pass; arXiv:2209.02544."""
+
+    name: Literal["xsimgcl"] = "xsimgcl"
+    temperature: float = Field(0.2, gt=0, description="paper 0.2")
+    layer: int = Field(1, gt=0, description="contrasted with the final embeddings")
+
+
+ContrastConfig = Annotated[
+    SGLConfig
+    | SimGCLConfig
+    | XSimGCLConfig
+    | SimCLRConfig
+    | MoCoV2Config
+    | ByolConfig
+    | SimSiamConfig
+    | BarlowTwinsConfig
+    | VICRegConfig
+    | TripletConfig,
+    Field(discriminator="name"),
+]
+
+
+def build_ranking(config: RankingConfig) -> Ranking:
+    """Build the loss of the clean graph."""
+    match config:
+        case BPRConfig():
+            return BPR()
+        case SampledSoftmaxConfig():
+            return SampledSoftmax(temperature=config.temperature, cosine=config.cosine)
+        case BilateralSoftmaxConfig():
+            return BilateralSoftmax(
+                positive_temperature=config.positive_temperature,
+                negative_temperature=config.negative_temperature,
+            )
+        case DirectAUConfig():
+            return DirectAU(uniformity_weight=config.uniformity_weight)
+        case TripletRankingConfig():
+            return TripletRanking(margin=config.margin, mining=config.mining)
+        case _:
+            assert_never(config)
+
+
+def build_recommendation(
+    ranking: RankingConfig, contrast: ContrastConfig | None, encoder: NodeEncoder, *, weight: float
+) -> Recommendation:
+    """Assemble the method around `encoder`. New heads draw from torch's global generator.
+
+    Args:
+        ranking: Loss of the clean graph.
+        contrast: Self-supervised part, if any.
+        encoder: Of users and items.
+        weight: Of the self-supervised part.
+
+    Raises:
+        ConfigError: XSimGCL without a LightGCN of enough layers.
+    """
+    loss = build_ranking(ranking)
+    match contrast:
+        case None:
+            return Recommendation(encoder, loss)
+        case XSimGCLConfig():
+            if not isinstance(encoder, LightGCN):
+                raise ConfigError(
+                    "contrast xsimgcl compares layers; it needs encoder.name lightgcn"
+                )
+            return CrossLayerRecommendation(
+                encoder,
+                loss,
+                weight=weight,
+                layer=contrast.layer,
+                temperature=contrast.temperature,
+            )
+        case _:
+            return JointRecommendation(
+                encoder, loss, _build_views(contrast, encoder), weight=weight
+            )
+
+
+def _build_views(
+    config: SGLConfig
+    | SimGCLConfig
+    | SimCLRConfig
+    | MoCoV2Config
+    | ByolConfig
+    | SimSiamConfig
+    | BarlowTwinsConfig
+    | VICRegConfig
+    | TripletConfig,
+    encoder: NodeEncoder,
+) -> ViewMethod:
+    match config:
+        case SGLConfig() | SimGCLConfig():
+            objective = InfoNCE(temperature=config.temperature)
+            return JointEmbedding(Branch(encoder, nn.Identity()), objective)
+        case _:
+            return _per_side(config, encoder)
+
+
+def _per_side(config: MethodConfig, encoder: NodeEncoder) -> ViewMethod:
+    of_users, of_items = (build_method(config, encoder, encoder.dim) for _ in range(2))
+    return PerSide(of_users, of_items)

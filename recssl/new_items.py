@@ -1,0 +1,88 @@
+"""Embeddings of items that came after the log, from their features or from who had them."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recssl.encoders.towers import TwoTowers
+from recssl.errors import DatasetError, UnknownIdError
+from recssl.fold_in import FloatMatrix, rows_without
+from recssl.histories import read_histories
+from recssl.methods.registry import build_ranking
+from recssl.run_folder import RunFolder
+from recssl.settings.export import RecommendConfig
+from recssl.settings.train import TowersConfig
+from recssl.trained_run import TrainedRun, open_run
+from sslcore.numerics import unit_rows
+from sslcore.training.checkpoint import load_encoder_weights
+
+
+def items_from_features(run: Path, config: RecommendConfig, table: pl.DataFrame) -> pl.DataFrame:
+    """Embed new items from their features.
+
+    A run of feature towers has its own way; for others it is a regression on the trained items.
+
+    Args:
+        run: Folder that `recssl train` wrote.
+        config: Its regression.
+        table: `id`, and the feature columns of the data set's items.
+
+    Returns:
+        Columns `id` and `embedding`, comparable with those of the run.
+
+    Raises:
+        DatasetError: A column is missing, or the data set has no item features.
+        CheckpointError: The run holds no embeddings, or damaged ones.
+    """
+    if "id" not in table.columns:
+        raise DatasetError(f"the new items have no column 'id'; there are {table.columns}")
+    opened = open_run(run, config.data)
+    chosen = opened.config.encoder
+    if isinstance(chosen, TowersConfig):
+        rows = _through_tower(opened, chosen, table)
+    else:
+        rows = opened.regression("item", config.fold_in).embed(table)
+    return _table(table["id"], rows)
+
+
+def items_from_users(
+    run: Path, config: RecommendConfig, source: Path | pl.DataFrame
+) -> pl.DataFrame:
+    """Embed new items from the users who had them.
+
+    Args:
+        run: Folder that `recssl train` wrote.
+        config: How they are folded in.
+        source: Columns user and item; see `recssl.histories.read_histories`.
+
+    Returns:
+        Columns `id`, as text, and `embedding`, comparable with those of the run.
+
+    Raises:
+        LogError: The source cannot be used.
+        UnknownIdError: A user is not in the data set, or none of an item's users was trained.
+        CheckpointError: The run holds no embeddings, or damaged ones.
+    """
+    opened = open_run(run, config.data)
+    is_skipping = config.unknown_items == "skip"
+    found = read_histories(source, opened, "item", skip_unknown=is_skipping)
+    lost = rows_without(found.matrix, opened.learnt.T.tocsr())
+    if len(lost):
+        raise UnknownIdError(f"no user of new item {found.ids[int(lost[0])]} was trained")
+    return _table(found.ids, opened.fold_in_items(config.fold_in).embed(found.matrix))
+
+
+def _through_tower(opened: TrainedRun, chosen: TowersConfig, table: pl.DataFrame) -> FloatMatrix:
+    dataset = opened.dataset
+    towers = TwoTowers(dataset.users, dataset.items, chosen.dim, hidden_dims=chosen.hidden_dims)
+    load_encoder_weights(RunFolder(opened.folder).encoder, towers)
+    rows = towers.eval().embed_new("item", table)
+    if build_ranking(opened.config.ranking).cosine:
+        rows = unit_rows(rows)
+    return np.asarray(rows.numpy(), np.float32)
+
+
+def _table(ids: pl.Series, rows: FloatMatrix) -> pl.DataFrame:
+    embedding = pl.Series("embedding", rows, dtype=pl.Array(pl.Float32, rows.shape[1]))
+    return pl.DataFrame({"id": ids, "embedding": embedding.cast(pl.List(pl.Float32))})

@@ -1,0 +1,1 @@
+"""Ranking losses: pure functions of embeddings of users, liked items and others."""

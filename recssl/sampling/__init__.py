@@ -1,0 +1,1 @@
+"""What each step learns from: positives, negatives, and what may not be compared."""

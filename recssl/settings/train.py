@@ -1,0 +1,196 @@
+"""Section of `recssl train`."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from recssl.methods.registry import (
+    BPRConfig,
+    ContrastConfig,
+    DirectAUConfig,
+    RankingConfig,
+    SampledSoftmaxConfig,
+    SGLConfig,
+    TripletRankingConfig,
+    XSimGCLConfig,
+)
+from sslcore.config import Section
+from sslcore.training.settings import RunConfig as CoreRunConfig
+
+Perturbation = Literal["auto", "edge_drop", "node_drop", "random_walk", "noise"]
+
+
+class DataConfig(Section):
+    """What is learnt from."""
+
+    path: Path = Field(description="folder that `recssl ingest` wrote")
+    fingerprint: str | None = Field(None, description="of the data set; taken from it")
+    learn_from: Literal["train", "train+valid"] = Field(
+        "train", description="train+valid: for a last run; nothing is left to choose the best step"
+    )
+
+
+class MFConfig(Section):
+    """Matrix factorisation: an embedding per user and per item."""
+
+    name: Literal["mf"] = "mf"
+    dim: int = Field(64, gt=0)
+    start: Literal["svd", "random"] = Field("svd", description="svd of the normalised graph")
+
+
+class LightGCNConfig(Section):
+    """LightGCN: embeddings averaged over propagations along the graph."""
+
+    name: Literal["lightgcn"] = "lightgcn"
+    dim: int = Field(64, gt=0)
+    start: Literal["svd", "random"] = Field("svd", description="svd of the normalised graph")
+    layers: int = Field(2, gt=0, le=4)
+    skip_input: bool = Field(False, description="mean without the table itself, as in SimGCL")
+
+
+class TowersConfig(Section):
+    """Two towers: embeddings from the features of users and items."""
+
+    name: Literal["towers"] = "towers"
+    dim: int = Field(64, gt=0)
+    hidden_dims: tuple[PositiveInt, ...] = Field((128,), description="layers of each tower")
+
+
+EncoderConfig = Annotated[MFConfig | LightGCNConfig | TowersConfig, Field(discriminator="name")]
+
+
+class SamplingConfig(Section):
+    """Which pairs a step trains on, and which items they are compared with."""
+
+    positives: Literal["edge", "user"] = Field("edge", description="drawn uniformly")
+    negatives: Literal["in_batch", "uniform", "popularity", "hard"] = Field(
+        "in_batch", description="in_batch: the liked items of the other rows"
+    )
+    count: int = Field(1, gt=0, description="drawn negatives per pair")
+    alpha: float = Field(0.75, ge=0, description="exponent of the popularity")
+    candidates: int = Field(8, gt=0, description="of which hard takes the best scored")
+    log_q: float = Field(
+        0.0, ge=0, le=1, description="share of the correction for in-batch popularity"
+    )
+    mask: Literal["same_item", "positives"] = Field(
+        "same_item", description="in-batch columns left out; positives: all the user likes"
+    )
+
+
+class ViewsConfig(Section):
+    """How the views of the self-supervised part differ."""
+
+    perturb: Perturbation = Field("auto", description="auto: edge_drop for sgl, else noise")
+    rate: float = Field(0.1, ge=0, lt=1, description="share of edges or nodes dropped")
+    noise: float = Field(0.1, ge=0, description="length of SimGCL's noise")
+
+
+class ReadoutConfig(Section):
+    """How stored embeddings come from trained ones; None chooses by encoder."""
+
+    layers: int | None = Field(None, ge=0, le=4, description="propagations added; mf 1, else 0")
+    weight: float = Field(1.0, gt=0, description="of each propagation")
+
+
+class OptimConfig(Section):
+    """Adam on the rows of the batch."""
+
+    learning_rate: float = Field(0.002, gt=0, description="peak")
+    weight_decay: float = Field(0.0, ge=0, description="of the rows of the batch")
+    warmup: float = Field(0.0, ge=0, lt=1, description="part of the run")
+    floor: float = Field(0.0, ge=0, lt=1, description="last learning rate, share of the peak")
+    clip_norm: float = Field(5.0, gt=0, description="upper bound on the gradient norm")
+
+
+class RunConfig(CoreRunConfig):
+    """How much work one run does, and on what."""
+
+    epochs: int = Field(20, gt=0, description="passes over the interactions")
+    batch_size: int = Field(2048, gt=1, description="pairs per step")
+    precision: Literal["32-true"] = Field(
+        "32-true", description="the only one: row-wise Adam and sparse products have no other"
+    )
+    health_samples: int = Field(5000, gt=7, description="validation users measured, at most")
+    patience: int = Field(
+        3, ge=0, description="checks without a better validation recall that end the run; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _one_process(self) -> Self:
+        if self.devices != 1:
+            raise ValueError(f"run.devices {self.devices}: a recommender trains on one device")
+        return self
+
+
+class TrainConfig(Section):
+    """Everything that decides the result of a run."""
+
+    data: DataConfig
+    encoder: EncoderConfig = MFConfig()
+    ranking: RankingConfig = SampledSoftmaxConfig()
+    contrast: ContrastConfig | None = Field(
+        None, description="self-supervised part; none by default"
+    )
+    contrast_weight: float = Field(0.1, gt=0, description="of the self-supervised loss")
+    views: ViewsConfig = ViewsConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    readout: ReadoutConfig = ReadoutConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+    @property
+    def perturbation(self) -> str:
+        """How views are made, `auto` resolved."""
+        if self.views.perturb != "auto":
+            return self.views.perturb
+        return "edge_drop" if isinstance(self.contrast, SGLConfig) else "noise"
+
+    @property
+    def readout_layers(self) -> int:
+        """Propagations of the readout, None resolved."""
+        if self.readout.layers is not None:
+            return self.readout.layers
+        return 1 if isinstance(self.encoder, MFConfig) else 0
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if isinstance(self.ranking, BPRConfig) and self.sampling.negatives == "in_batch":
+            raise ValueError("ranking bpr needs drawn negatives; set sampling.negatives: uniform")
+        if self.sampling.negatives != "in_batch" and self.sampling.log_q:
+            raise ValueError("sampling.log_q corrects in-batch negatives; set it to 0")
+        self._refuse_idle_sampling()
+        if self.contrast is None:
+            return self
+        if isinstance(self.contrast, XSimGCLConfig) and not isinstance(
+            self.encoder, LightGCNConfig
+        ):
+            raise ValueError("contrast xsimgcl compares layers; set encoder.name: lightgcn")
+        if isinstance(self.encoder, TowersConfig):
+            raise ValueError("encoder towers has no views; leave contrast out")
+        if isinstance(self.encoder, MFConfig) and self.perturbation != "noise":
+            raise ValueError(
+                f"encoder mf does not see the graph, so views by {self.perturbation} are equal;"
+                " set views.perturb: noise, or encoder.name: lightgcn"
+            )
+        return self
+
+    def _refuse_idle_sampling(self) -> None:
+        sampling, ranking = self.sampling, self.ranking
+        is_drawn, masks_all = sampling.negatives != "in_batch", sampling.mask == "positives"
+        if is_drawn and masks_all:
+            raise ValueError(
+                "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
+                " set sampling.mask: same_item"
+            )
+        if isinstance(ranking, DirectAUConfig) and is_drawn:
+            raise ValueError("ranking direct_au has no negatives; set sampling.negatives: in_batch")
+        if isinstance(ranking, DirectAUConfig | TripletRankingConfig):
+            if sampling.log_q:
+                raise ValueError(
+                    f"ranking {ranking.name} has no logits to correct; set sampling.log_q: 0"
+                )
+            if masks_all:
+                raise ValueError(
+                    f"ranking {ranking.name} does not read the mask; set sampling.mask: same_item"
+                )

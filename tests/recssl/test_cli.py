@@ -1,0 +1,120 @@
+"""The command line parses, calls and prints; what it calls is tested elsewhere."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from recssl.cli import app
+from recssl.settings.evaluate import EvaluateConfig
+from recssl.settings.export import ExportConfig, RecommendConfig
+from recssl.settings.ingest import IngestConfig
+from recssl.settings.report import ReportConfig
+from recssl.settings.train import TrainConfig
+from sslcore.config import Section
+
+TABLE = pl.DataFrame({"user": ["u"], "rank": [1], "item": ["i"], "score": [0.5]})
+
+
+def invoke(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Records calls of the jobs instead of working."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def replace(target: str, result: Any) -> None:
+        def record(*given: Any, **named: Any) -> Any:
+            calls.append((given, named))
+            return result
+
+        monkeypatch.setattr(target, record)
+
+    trained = SimpleNamespace(steps=7, best_step=5, recall=0.25, embeddings=Path("e"))
+    replace("recssl.ingest.ingest", SimpleNamespace(table=lambda: "the table"))
+    replace("recssl.train.train", trained)
+    replace("recssl.evaluate.evaluate", {})
+    replace("recssl.metrics_table.metrics_table", "the table")
+    replace("recssl.export.export", {})
+    replace("recssl.recommend.recommend", TABLE)
+    replace("recssl.recommend.similar", TABLE)
+    replace("recssl.report.build.write_report", Path("r"))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "section"),
+    [
+        (("ingest", "log.csv"), "max_bad=0.5", IngestConfig(max_bad=0.5)),
+        (("evaluate", "run"), "resamples=3", EvaluateConfig(resamples=3)),
+        (("export", "run"), "untrained=keep", ExportConfig(untrained="keep")),
+        (("recommend", "run", "--user", "u"), "seen=learnt", RecommendConfig(seen="learnt")),
+        (("similar", "run", "--item", "i"), "seen=learnt", RecommendConfig(seen="learnt")),
+        (("report", "run"), "users=0", ReportConfig(users=0)),
+    ],
+)
+def test_every_command_takes_a_file_of_settings_and_single_ones(
+    called: list[Any],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    setting: str,
+    section: Section,
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(setting.replace("=", ": "))
+    for given in (("--config", file), ("--set", setting)):
+        called.clear()
+        result = invoke(*words, *given)
+        assert result.exit_code == 0, result.output
+        assert section in called[0][0]
+
+
+def test_everyday_options_of_training_reach_the_settings(called: list[Any], tmp_path: Path) -> None:
+    result = invoke(
+        *("train", "data", "--out", tmp_path / "run", "--encoder", "lightgcn", "--method", "bpr"),
+        *("--contrast", "simgcl", "--epochs", 3, "--batch-size", 64, "--seed", 5),
+        *("--set", "sampling.negatives=uniform"),
+    )
+    assert result.exit_code == 0, result.output
+    (((config, out), named),) = called
+    assert isinstance(config, TrainConfig)
+    assert (out, named) == (tmp_path / "run", {"resume": False})
+    assert (config.encoder.name, config.ranking.name) == ("lightgcn", "bpr")
+    assert config.contrast is not None
+    assert config.contrast.name == "simgcl"
+    assert (config.run.epochs, config.run.batch_size, config.run.seed) == (3, 64, 5)
+    assert result.stdout.splitlines() == ["7 steps, best after 5, validation recall 0.2500", "e"]
+
+
+def test_lists_go_to_stdout_as_tab_separated_text(called: list[Any]) -> None:
+    result = invoke("recommend", "run", "--user", "u", "-k", 3)
+    assert result.stdout == "user\trank\titem\tscore\nu\t1\ti\t0.5000\n"
+    assert called[0][1] == {"users": ["u"], "history": None, "k": 3, "out": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train",), "give the folder of a data set"),
+        (("train", "data", "--method", "bprr"), "did you mean 'bpr'?"),
+        (("train", "data", "--set", "run.epoch=3"), "did you mean 'epochs'?"),
+        (("ingest", "log.csv", "--max-bad", "2"), "max_bad: Input should be less than or equal"),
+        (("ingest", "log.csv", "--split", "tim"), "did you mean 'time'?"),
+        (("evaluate", "run", "--set", "ks=[0]"), "rising numbers"),
+        (("recommend", "nowhere", "--user", "u"), "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_one_message_and_status_2(words: tuple[str, ...], message: str) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_version_is_one_line() -> None:
+    assert invoke("--version").stdout.startswith("recssl ")

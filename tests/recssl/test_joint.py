@@ -1,0 +1,164 @@
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from recssl.encoders.lightgcn import LightGCN
+from recssl.encoders.mf import MatrixFactorisation
+from recssl.graph import GraphView
+from recssl.methods.joint import JointRecommendation, PerSide, RecBatch
+from recssl.methods.ranking import Ranked, TripletRanking
+from recssl.methods.registry import (
+    BPRConfig,
+    ContrastConfig,
+    DirectAUConfig,
+    SampledSoftmaxConfig,
+    XSimGCLConfig,
+    build_ranking,
+    build_recommendation,
+)
+from sslcore.errors import ConfigError, ShapeError
+from sslcore.objectives.info_nce import info_nce_loss
+from sslcore.views import ViewBatch
+from tests.recssl.test_encoders import DIM, ITEMS, USERS, lightgcn
+
+CONTRASTS = ("sgl", "simgcl", "simclr", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg")
+
+
+def contrast(name: str, **settings: object) -> ContrastConfig:
+    adapter: TypeAdapter[ContrastConfig] = TypeAdapter(ContrastConfig)
+    small = {} if name.endswith(("sgl", "gcl")) else {"head_dims": [8, 8]}
+    return adapter.validate_python({"name": name, **small, **settings})
+
+
+def batch(*, views: bool = True) -> RecBatch:
+    users, items = torch.tensor([0, 2, 3]), torch.tensor([1, 3, 1])
+    nodes = torch.tensor([0, 2, 3, USERS + 1, USERS + 3])
+    pair = tuple(GraphView(nodes, None, 0.1, seed) for seed in (1, 2))
+    return RecBatch(users, items, contrast=ViewBatch(pair, (3, 2)) if views else None)
+
+
+@pytest.mark.parametrize("name", [*CONTRASTS, "triplet"])
+def test_every_self_supervised_method_trains_the_encoder_beside_the_ranking(name: str) -> None:
+    encoder = lightgcn()
+    config = contrast(name)
+    method = build_recommendation(SampledSoftmaxConfig(), config, encoder, weight=0.5)
+    output = method(batch())
+    expected = output.logs["ranking"] + 0.5 * output.logs["contrast"]
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    output.loss.backward()
+    method.after_step(0.5)
+    assert encoder.table.weight.grad is not None
+    assert encoder.table.weight.grad.norm() > 0
+
+
+@pytest.mark.parametrize("name", ["sgl", "simclr", "byol", "simsiam", "barlow_twins", "vicreg"])
+def test_users_are_not_compared_or_normalised_with_items(name: str) -> None:
+    encoder = lightgcn()
+    config = contrast(name)
+    method = build_recommendation(SampledSoftmaxConfig(), config, encoder, weight=1.0)
+    assert isinstance(method, JointRecommendation)
+    whole = method.contrast
+    heads = (whole.of_users, whole.of_items) if isinstance(whole, PerSide) else (whole, whole)
+    both = batch().contrast
+    assert both is not None
+    sides = []
+    for head, nodes in zip(heads, (both.views[0].nodes[:3], both.views[0].nodes[3:]), strict=True):
+        views = tuple(GraphView(nodes, None, 0.1, seed) for seed in (1, 2))
+        sides.append(head(ViewBatch(views)).loss)
+    assert method.contrast(both).loss.item() == pytest.approx(
+        (sides[0] + sides[1]).item() / 2, rel=1e-5
+    )
+
+
+def test_methods_with_a_queue_get_one_per_side() -> None:
+    method = build_recommendation(
+        SampledSoftmaxConfig(), contrast("moco_v2", queue_size=4), lightgcn(), weight=1.0
+    )
+    assert isinstance(method, JointRecommendation)
+    assert isinstance(method.contrast, PerSide)
+    method(batch())
+    method.after_step(0.5)
+    assert method.contrast.of_users.queue.cursor == 3
+    assert method.contrast.of_items.queue.cursor == 2
+
+
+def test_xsimgcl_contrasts_the_final_embeddings_with_a_layer_of_the_same_pass() -> None:
+    encoder = lightgcn(layers=2)
+    config = XSimGCLConfig(layer=1, temperature=0.3)
+    method = build_recommendation(SampledSoftmaxConfig(), config, encoder, weight=0.5)
+    output = method(batch())
+    given = batch()
+    assert given.contrast is not None
+    view = given.contrast.views[0]
+    final, between = encoder.forward_with_layer(view, 1)
+    parts = [
+        info_nce_loss(final[side], between[side], temperature=0.3)
+        for side in (slice(0, 3), slice(3, 5))
+    ]
+    # the nodes of the ranking stand before them, so that only the graph's noise is shared
+    assert output.logs["contrast"].item() == pytest.approx(
+        (parts[0] + parts[1]).item() / 2, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("encoder", [MatrixFactorisation(USERS, ITEMS, DIM), lightgcn(layers=1)])
+def test_xsimgcl_without_enough_layers_is_refused(encoder: LightGCN) -> None:
+    with pytest.raises(ConfigError, match="layer"):
+        build_recommendation(SampledSoftmaxConfig(), XSimGCLConfig(layer=2), encoder, weight=1.0)
+
+
+def test_a_batch_without_views_is_refused() -> None:
+    for config in (contrast("sgl"), XSimGCLConfig(layer=1)):
+        method = build_recommendation(SampledSoftmaxConfig(), config, lightgcn(), weight=1.0)
+        with pytest.raises(ShapeError, match=r"expected .* view"):
+            method(batch(views=False))
+
+
+def test_bpr_without_drawn_negatives_is_refused() -> None:
+    method = build_recommendation(BPRConfig(), None, lightgcn(), weight=1.0)
+    with pytest.raises(ShapeError, match="drawn negatives"):
+        method(batch(views=False))
+
+
+def triplet_by_hand(users: Tensor, items: Tensor, ids: Tensor, margin: float) -> float:
+    """Hard mining: the nearest item of another row."""
+    u, v = (side / side.norm(dim=1, keepdim=True) for side in (users, items))
+    losses = []
+    for i in range(len(u)):
+        near = max((u[i] - v[j]).norm().item() for j in range(len(v)) if ids[j] == ids[i])
+        far = min((u[i] - v[j]).norm().item() for j in range(len(v)) if ids[j] != ids[i])
+        losses.append(max(0.0, near - far + margin))
+    wrong = [loss for loss in losses if loss > 0]
+    return sum(wrong) / len(wrong)
+
+
+def test_the_triplet_loss_never_takes_the_same_item_as_a_negative() -> None:
+    generator = torch.Generator().manual_seed(3)
+    users, items = (torch.randn(4, DIM, generator=generator) for _ in range(2))
+    ids = torch.tensor([1, 3, 1, 2])
+    items[2] = items[0]
+    loss, _ = TripletRanking(margin=0.5, mining="hard")(Ranked(users, items, ids, ids))
+    assert loss.item() == pytest.approx(triplet_by_hand(users, items, ids, 0.5), rel=1e-4)
+
+
+def test_drawn_negatives_reach_the_loss_with_their_user() -> None:
+    encoder = MatrixFactorisation(USERS, ITEMS, DIM)
+    given = RecBatch(
+        torch.tensor([0, 1]), torch.tensor([1, 2]), negatives=torch.tensor([[3, 4], [0, 3]])
+    )
+    rows = encoder(GraphView(given.nodes(USERS)))
+    ranked = given.ranked(rows)
+    assert ranked.negatives is not None
+    table = encoder.table.weight
+    assert torch.equal(ranked.negatives[1, 0], table[USERS])
+    assert torch.equal(ranked.negatives[0, 1], table[USERS + 4])
+
+
+def test_direct_au_logs_its_terms() -> None:
+    ids = torch.tensor([0, 1, 2])
+    rows = torch.randn(3, DIM, generator=torch.Generator().manual_seed(0))
+    ranking = build_ranking(DirectAUConfig(uniformity_weight=2.0))
+    loss, terms = ranking(Ranked(rows, rows.flip(1), ids, ids))
+    expected = terms["alignment"] + 2 * terms["uniformity"]
+    assert loss.item() == pytest.approx(expected.item())
