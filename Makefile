@@ -1,4 +1,4 @@
-# make demo    everything on an invented hospital and bookshop, ends with reports (five minutes)
+# make demo    everything on an invented hospital and bookshop, ends with reports (four minutes)
 # make test    checkers and tests; MEDREC_DATA=folder adds the tests on real data sets
 # make bench   the recorded benchmarks, into benchmarks/results
 # make lint    checkers alone
