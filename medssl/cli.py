@@ -4,28 +4,27 @@ Results go to stdout, messages and progress to stderr. Everything that imports t
 polars is imported inside a command, so that `--help` does not wait for it.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sslcore.cli import (
+    Assignments,
+    ConfigFile,
+    Device,
+    ReportFile,
+    Seed,
+    build_app,
+    resolve,
+    run_typed,
+    show_version,
+)
 from sslcore.console import user_errors
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help, in half the time
-    pretty_exceptions_enable=False,  # its boxes would print local variables, which hold pixels
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = build_app()
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML.")
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be repeated."),
-]
 Labels = Annotated[
     Path | None,
     typer.Option(metavar="CSV", help="Table with a label per patient, file or sample."),
@@ -38,23 +37,15 @@ PatientPattern = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int | None, typer.Option(help="Of everything drawn at random.")]
-
-
-def _version(value: bool) -> None:
-    if value:
-        from sslcore.version import project_version
-
-        typer.echo(f"medssl {project_version()}")
-        raise typer.Exit
 
 
 @app.callback()
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_version, help="Show it and exit."),
+        typer.Option(
+            "--version", is_eager=True, callback=show_version("medssl"), help="Show it and exit."
+        ),
     ] = False,
 ) -> None:
     """Self-supervised learning on medical images: from a folder to a report."""
@@ -74,19 +65,18 @@ def scan(
 ) -> None:
     """List the images of a folder, and what cannot be read."""
     from medssl.config import ScanConfig
-    from sslcore.config import resolve_config
     from sslcore.console import Progress
 
-    settings = resolve_config(
+    settings = resolve(
         ScanConfig,
-        file=config,
-        options={
+        config,
+        assignments,
+        {
             "labels": labels and str(labels),
             "class_folders": class_folders,
             "patient_pattern": patient_pattern,
             "workers": workers,
         },
-        assignments=assignments or (),
     )
     from medssl.scanning import scan as job  # after the settings, so that a typing mistake shows
 
@@ -120,16 +110,16 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder on images without labels."""
     from medssl.config import DERIVED, PretrainConfig
-    from sslcore.config import resolve_config
 
     stored = out / "config.yaml"
     file = config or (stored if resume and stored.exists() else None)
     if not (data or file or assignments):
         raise typer.BadParameter("give a folder, manifest.parquet or MedMNIST .npz")
-    settings = resolve_config(
+    settings = resolve(
         PretrainConfig,
-        file=file,
-        options={
+        file,
+        assignments,
+        {
             "data.path": data and str(data),
             "method.name": method,
             "backbone.name": backbone,
@@ -140,7 +130,6 @@ def pretrain(
             "run.devices": devices,
             "run.seed": seed,
         },
-        assignments=assignments or (),
         derived=DERIVED,
     )
     from medssl import pretrain as job  # after the settings, as above
@@ -162,13 +151,12 @@ def embed(
 ) -> None:
     """Turn each image into a vector."""
     from medssl.config import EmbedConfig
-    from sslcore.config import resolve_config
 
-    settings = resolve_config(
+    settings = resolve(
         EmbedConfig,
-        file=config,
-        options={"batch_size": batch_size, "device": device},
-        assignments=assignments or (),
+        config,
+        assignments,
+        {"batch_size": batch_size, "device": device},
     )
     from medssl import embed as job  # after the settings, as above
 
@@ -203,13 +191,13 @@ def finetune(
 ) -> None:
     """Learn from few labels, with and without pretraining."""
     from medssl.config import FinetuneConfig
-    from sslcore.config import resolve_config
     from sslcore.console import Progress
 
-    settings = resolve_config(
+    settings = resolve(
         FinetuneConfig,
-        file=config,
-        options={
+        config,
+        assignments,
+        {
             "labels": labels and str(labels),
             "class_folders": class_folders,
             "fractions": fraction or None,
@@ -221,7 +209,6 @@ def finetune(
             "device": device,
             "seed": seed,
         },
-        assignments=assignments or (),
     )
     from medssl.fewlabels import finetune as job  # after the settings, as above
 
@@ -235,9 +222,7 @@ def finetune(
 @user_errors()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that pretrain or finetune made.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: report.html in the folder.")
-    ] = None,
+    out: ReportFile = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
@@ -246,14 +231,13 @@ def report(
 ) -> None:
     """Write one HTML file about a run or its results."""
     from medssl.config import ReportConfig
-    from sslcore.config import resolve_config
     from sslcore.console import Progress
 
-    settings = resolve_config(
+    settings = resolve(
         ReportConfig,
-        file=config,
-        options={"batch_size": batch_size, "device": device, "seed": seed},
-        assignments=assignments or (),
+        config,
+        assignments,
+        {"batch_size": batch_size, "device": device, "seed": seed},
     )
     from medssl.report.build import write_report  # after the settings, as above
 
@@ -283,14 +267,7 @@ def demo(
     """Try everything on an invented hospital."""
     from medssl.demo import run_demo
 
-    typer.echo(run_demo(out, run_command=_run_command, seed=seed))
-
-
-def _run_command(arguments: list[str]) -> None:
-    """Run one command as if it had been typed; leave with its status if it fails."""
-    status = typer.main.get_command(app).main(arguments, "medssl", standalone_mode=False)
-    if status:
-        raise typer.Exit(status)
+    typer.echo(run_demo(out, run_command=partial(run_typed, app, "medssl"), seed=seed))
 
 
 if __name__ == "__main__":

@@ -4,64 +4,42 @@ Results go to stdout, messages and progress to stderr. Everything that imports t
 imported inside a command, so that `--help` does not wait for it.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
 from recssl.options import (
-    Assignments,
     Column,
-    ConfigFile,
-    Device,
     Features,
     Items,
     Length,
-    Page,
     Parts,
     Run,
-    Seed,
     Table,
     Users,
 )
+from sslcore.cli import (
+    Assignments,
+    ConfigFile,
+    Device,
+    ReportFile,
+    Seed,
+    build_app,
+    resolve,
+    run_typed,
+    show_version,
+)
 from sslcore.console import user_errors
 
-if TYPE_CHECKING:
-    from sslcore.config import Section
-
-SectionT = TypeVar("SectionT", bound="Section")
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help, in half the time
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _resolve(
-    section: "type[SectionT]",
-    file: Path | None,
-    assignments: list[str] | None,
-    options: dict[str, Any] | None = None,
-) -> "SectionT":
-    """Read settings before anything heavy is imported, so that a typing mistake shows soon."""
-    from sslcore.config import resolve_config
-
-    return resolve_config(section, file=file, options=options, assignments=assignments or ())
-
-
-def _version(value: bool) -> None:
-    if value:
-        from sslcore.version import project_version
-
-        typer.echo(f"recssl {project_version()}")
-        raise typer.Exit
-
+app = build_app()
 
 Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_version, help="Show it and exit.")
+    bool,
+    typer.Option(
+        "--version", is_eager=True, callback=show_version("recssl"), help="Show it and exit."
+    ),
 ]
 
 
@@ -98,7 +76,7 @@ def ingest(
     from recssl.settings.ingest import IngestConfig
     from sslcore.console import Progress
 
-    settings = _resolve(
+    settings = resolve(
         IngestConfig,
         config,
         assignments,
@@ -149,7 +127,7 @@ def train(
     file = config or (stored if resume and stored.exists() else None)
     if not (data or file or assignments):
         raise typer.BadParameter("give the folder of a data set, as recssl ingest makes it")
-    settings = _resolve(
+    settings = resolve(
         TrainConfig,
         file,
         assignments,
@@ -183,7 +161,7 @@ def evaluate(
     from recssl.settings.evaluate import EvaluateConfig
     from sslcore.console import Progress
 
-    settings = _resolve(EvaluateConfig, config, assignments, {"seed": seed})
+    settings = resolve(EvaluateConfig, config, assignments, {"seed": seed})
     from recssl.evaluate import evaluate as job
     from recssl.metrics_table import metrics_table
 
@@ -205,7 +183,7 @@ def export(
     from recssl.settings.export import ExportConfig
     from sslcore.console import Progress
 
-    settings = _resolve(ExportConfig, config, assignments, {"seed": seed})
+    settings = resolve(ExportConfig, config, assignments, {"seed": seed})
     from recssl.export import export as job
 
     with Progress("export", unit="users") as progress:
@@ -229,7 +207,7 @@ def recommend(
     """List unseen items for users, the best first."""
     from recssl.settings.export import RecommendConfig
 
-    settings = _resolve(RecommendConfig, config, assignments)
+    settings = resolve(RecommendConfig, config, assignments)
     from recssl.recommend import recommend as job
 
     found = job(run, settings, users=users, history=history, k=k, out=out)
@@ -249,7 +227,7 @@ def similar(
     """List the items nearest to others."""
     from recssl.settings.export import RecommendConfig
 
-    settings = _resolve(RecommendConfig, config, assignments)
+    settings = resolve(RecommendConfig, config, assignments)
     from recssl.recommend import similar as job
 
     found = job(run, settings, items, k=k, out=out)
@@ -260,7 +238,7 @@ def similar(
 @user_errors()
 def report(
     run: Run,
-    out: Page = None,
+    out: ReportFile = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     seed: Seed = None,
@@ -269,7 +247,7 @@ def report(
     from recssl.settings.report import ReportConfig
     from sslcore.console import Progress
 
-    settings = _resolve(ReportConfig, config, assignments, {"seed": seed})
+    settings = resolve(ReportConfig, config, assignments, {"seed": seed})
     from recssl.report.build import write_report
 
     with Progress("report") as progress:
@@ -285,14 +263,7 @@ def demo(
     """Try everything on an invented bookshop."""
     from recssl.demo import run_demo
 
-    typer.echo(run_demo(out, run_command=_run_command, seed=seed))
-
-
-def _run_command(arguments: list[str]) -> None:
-    """Run one command as if it had been typed; leave with its status if it fails."""
-    status = typer.main.get_command(app).main(arguments, "recssl", standalone_mode=False)
-    if status:
-        raise typer.Exit(status)
+    typer.echo(run_demo(out, run_command=partial(run_typed, app, "recssl"), seed=seed))
 
 
 if __name__ == "__main__":
