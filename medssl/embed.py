@@ -10,10 +10,10 @@ from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.tables import require_parquet, write_parquet
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.errors import OutputError
+from sslcore.tables import require_parquet, write_parquet
 
 _NAMES = ("sample", "patient", "label", "split")  # columns beside the embedding
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from medssl.errors import DataError
 from medssl.manifest_paths import decode_path
-from medssl.tables import write_parquet
+from sslcore.tables import write_parquet
 
 VERSION = "1"
 VERSION_NOTE = "medssl.version"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 
 from recssl.dataset_summary import summarise
 from recssl.errors import DatasetError, UnknownIdError
+from recssl.fingerprint import digest_features, digest_ids, digest_values
 from sslcore.files import require_new_folder, whole_folder
 
 PARTS = ("train", "valid", "test")
@@ -30,6 +31,7 @@ INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "part": PART,
 }
 BAD_LINES = {"file": pl.String, "line": pl.Int64, "reason": pl.String}
+LearnFrom = Literal["train", "train+valid"]
 _FORMAT = 1
 _INT32_MAX = np.iinfo(np.int32).max
 
@@ -68,6 +70,10 @@ class Dataset:
     def test(self) -> csr_array:
         """What is looked at once, like `train`."""
         return self._matrix("test")
+
+    def learnt(self, learn_from: LearnFrom) -> csr_array:
+        """Return what a run with this `data.learn_from` trains on, like `train`."""
+        return self.train if learn_from == "train" else csr_array(self.train + self.valid)
 
     @property
     def parts(self) -> Parts:
@@ -199,12 +205,12 @@ def write_dataset(
             _write_matrix(draft / part, matrix, digest)
             matrices.append(matrix)
         for ids in (users["id"], items["id"]):
-            _digest_ids(ids, digest)
-        _digest_features(users.drop("user", "id"), "user", digest)
-        _digest_features(items.drop("item", "id"), "item", digest)
+            digest_ids(ids, digest)
+        digest_features(users.drop("user", "id"), "user", digest)
+        digest_features(items.drop("item", "id"), "item", digest)
         has_times = bool(len(table)) and table["time"].null_count() == 0
         if has_times:
-            _add(digest, table["time"].to_numpy())
+            digest_values(digest, table["time"].to_numpy())
         facts = {"format": _FORMAT, "fingerprint": digest.hexdigest(), "has_times": has_times}
         facts |= {"num_users": shape[0], "num_items": shape[1], "split": dict(split or {})}
         facts |= summarise(dict(zip(PARTS, matrices, strict=True)))
@@ -241,27 +247,7 @@ def _write_matrix(place: Path, matrix: csr_array, digest: blake2b) -> None:
         ("weights", matrix.data),
     ):
         np.save(place / f"{name}.npy", values)
-        _add(digest, values)
-
-
-def _digest_ids(ids: pl.Series, digest: blake2b) -> None:
-    digest.update(str(ids.dtype).encode())
-    if ids.dtype.is_integer():
-        _add(digest, ids.to_numpy())
-        return
-    for start in range(0, len(ids), 1_000_000):
-        digest.update("\0".join(ids.slice(start, 1_000_000).to_list()).encode())
-
-
-def _digest_features(features: pl.DataFrame, role: str, digest: blake2b) -> None:
-    for column in features:
-        digest.update(repr((role, column.name, str(column.dtype))).encode())
-        for start in range(0, len(column), 100_000):
-            digest.update(repr(column.slice(start, 100_000).to_list()).encode())
-
-
-def _add(digest: blake2b, values: NDArray[Any]) -> None:
-    digest.update(np.ascontiguousarray(values).data)
+        digest_values(digest, values)
 
 
 def _require_numbered(table: pl.DataFrame, name: str, interactions: pl.DataFrame) -> None:

@@ -19,20 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from recssl.baselines import ease
 from recssl.baselines.tuning import choose, fit_baseline
-from recssl.dataset import Dataset, open_dataset
-from recssl.errors import DatasetError
-from recssl.measuring import Measured, Panel, Split, union
+from recssl.matrices import union
+from recssl.measuring import Measured, Panel, Split
 from recssl.retrieval import EmbeddingScorer, Scorer
-from recssl.run_folder import RunFolder
 from recssl.settings.evaluate import BaselineName, EvaluateConfig
-from recssl.settings.train import TowersConfig, TrainConfig
+from recssl.settings.train import TrainConfig
+from recssl.trained_run import open_run
 from sslcore.console import Progress
-from sslcore.errors import CheckpointError, ConfigError
+from sslcore.errors import ConfigError
 from sslcore.files import write_text
 
 RUN_NAME = "run"
@@ -63,19 +59,16 @@ def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str,
         DatasetError: The data set is gone, another one, or holds nothing to measure.
         OutputError: metrics.json cannot be written; an old one stays.
     """
-    scorer, facts = open_embeddings(run)
-    dataset = open_dataset(config.data or Path(facts["data"]))
-    _require_same_data(dataset, facts, scorer, run)
-    trained = RunFolder(run).read_config()
-    about = {"method": facts.get("method"), "dim": facts.get("dim"), "step": facts.get("step")}
+    opened = open_run(run, config.data)
+    dataset, info = opened.dataset, opened.embeddings.info
     result = evaluate_scorer(
-        scorer,
+        EmbeddingScorer(opened.embeddings.users, opened.embeddings.items),
         dataset,
-        _as_trained(config, trained, run),
+        _as_trained(config, opened.config, run),
         progress,
         name=RUN_NAME,
-        about=about,
-        reads_features=isinstance(trained.encoder, TowersConfig),
+        about={"method": info.method, "dim": info.dim, "step": info.step},
+        reads_features=opened.reads_features,
     )
     result["data"] = {"fingerprint": dataset.fingerprint, "folder": str(dataset.folder)} | result[
         "data"
@@ -141,28 +134,6 @@ def evaluate_scorer(
     }
 
 
-def open_embeddings(run: Path) -> tuple[EmbeddingScorer, dict[str, Any]]:
-    """Read RUN/embeddings.safetensors and the facts beside it.
-
-    Raises:
-        CheckpointError: They are not there, damaged, or do not fit together.
-    """
-    try:
-        facts = json.loads((run / "embeddings.json").read_text(encoding="utf-8"))
-        tensors = load_file(run / "embeddings.safetensors")
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{run} holds no embeddings ({error.filename}); train it to the end first"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{run}: damaged embeddings ({error}); train again") from error
-    if not isinstance(facts, dict) or {"fingerprint", "data"} - facts.keys():
-        raise CheckpointError(f"{run}/embeddings.json lacks fingerprint or data; train again")
-    if {"users", "items"} - tensors.keys():
-        raise CheckpointError(f"{run}/embeddings.safetensors lacks users or items; train again")
-    return EmbeddingScorer(tensors["users"], tensors["items"]), facts
-
-
 def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> EvaluateConfig:
     """Let the baselines learn from what the run learnt from, unless something else is asked for.
 
@@ -178,21 +149,6 @@ def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> Eval
     refit_on = config.baselines.refit_on or learn_from
     baselines = config.baselines.model_copy(update={"refit_on": refit_on})
     return config.model_copy(update={"baselines": baselines})
-
-
-def _require_same_data(
-    dataset: Dataset, facts: Mapping[str, Any], scorer: EmbeddingScorer, run: Path
-) -> None:
-    if dataset.fingerprint != facts["fingerprint"]:
-        raise DatasetError(
-            f"{run} was trained on the data set {facts['fingerprint']},"
-            f" {dataset.folder} is {dataset.fingerprint}; give the right one with --set data=DIR"
-        )
-    if scorer.shape != (dataset.num_users, dataset.num_items):
-        raise CheckpointError(
-            f"{run}: embeddings of {scorer.shape[0]} users and {scorer.shape[1]} items, the data"
-            f" set has {dataset.num_users} and {dataset.num_items}; train again"
-        )
 
 
 def _refusal(name: BaselineName, split: Split, config: EvaluateConfig) -> str | None:

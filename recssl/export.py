@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from recssl.fold_in import FloatMatrix
 from recssl.index import ItemIndex, tune
@@ -25,8 +25,9 @@ from recssl.retrieval import IntArray
 from recssl.settings.export import ExportConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.console import Progress
-from sslcore.errors import OutputError
 from sslcore.files import require_new_folder, whole_folder
+from sslcore.tables import write_parquet
+from sslcore.training.checkpoint import write_tensors
 
 _FORMAT = 1
 
@@ -57,13 +58,14 @@ def export(run: Path, config: ExportConfig, out: Path, progress: Progress) -> di
     usable = {side: opened.usable(side, config.untrained) for side, _ in sides}
     with whole_folder(out) as draft:
         facts = _facts(opened, config, usable)
-        tensors: dict[str, FloatMatrix] = {}
+        tensors: dict[str, torch.Tensor] = {}
         for side, rows in sides:
             progress.note(f"{side}s: {usable[side].sum()} of {len(rows)} with an embedding")
-            tensors[f"{side}s"] = np.where(usable[side][:, None], rows, np.float32(0))
+            filled = np.where(usable[side][:, None], rows, np.float32(0))
+            tensors[f"{side}s"] = torch.from_numpy(filled)
             table = _table(opened, side, rows, usable[side])
-            _write_table(table, draft / f"{side}s.parquet", out)
-        _write_tensors(tensors, draft / "embeddings.safetensors")
+            write_parquet(table, draft / f"{side}s.parquet")
+        write_tensors(draft / "embeddings.safetensors", tensors)
         facts["index"] = _index(opened, items, usable, config, draft, progress)
         text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
         (draft / "export.json").write_text(text, encoding="utf-8")
@@ -102,20 +104,6 @@ def _table(
     if usable.all():
         return known
     return known.with_columns(pl.when(pl.Series(usable)).then("embedding").alias("embedding"))
-
-
-def _write_table(table: pl.DataFrame, path: Path, out: Path) -> None:
-    try:
-        table.write_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise OutputError(f"cannot write {out}: {error}; is the disk full?") from error
-
-
-def _write_tensors(tensors: dict[str, FloatMatrix], path: Path) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(tensors, path)
-    path.chmod(mode)  # safetensors would leave it readable for its owner only
 
 
 def _index(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.baselines.histories import binary, inverse_root
+from recssl.matrices import binary, inverse_root
 from recssl.metrics import count_entries, count_users
 from recssl.retrieval import IntArray
 from sslcore.errors import ShapeError

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from recssl.baselines.histories import binary
 from recssl.errors import LogError
 from recssl.ingest.columns import NAMES
 from recssl.ingest.delimited import guess_separator
+from recssl.matrices import binary
 from recssl.trained_run import Side, TrainedRun
 
 NEW_ID = "new"  # of the only one, where a file has no column to tell them apart

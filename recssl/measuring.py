@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_array
 
-from recssl.baselines.histories import binary
 from recssl.bootstrap import interval, resampled_means
 from recssl.errors import DatasetError
+from recssl.matrices import binary, union
 from recssl.metrics import (
     FloatArray,
     count_entries,
@@ -62,13 +62,6 @@ class Measured:
     resampled: FloatArray
     lists: dict[str, float]
     buckets: dict[str, list[dict[str, Any]]]
-
-
-def union(one: csr_array, other: csr_array) -> csr_array:
-    """Return what stands in either matrix, every entry 1."""
-    both = binary(one) + binary(other)
-    both.sum_duplicates()
-    return binary(both)
 
 
 class Panel:

@@ -6,11 +6,11 @@ on the embeddings needs no copy: `GraphView.noise` asks the encoder for it.
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from recssl.graph import InteractionGraph, LowRank
-from recssl.svd import normalise, truncated_svd
+from recssl.matrices import normalised
+from recssl.svd import truncated_svd
 from sslcore.errors import ConfigError
 
 
@@ -92,10 +92,7 @@ def svd_view(graph: InteractionGraph, rank: int, *, seed: int) -> LowRank:
         Cai et al., "LightGCL", ICLR 2023, arXiv:2302.08191, equations 4 to 6. The factors take
         the root of the singular values each.
     """
-    matrix = graph.matrix
-    weights = np.ones(graph.num_edges, dtype=np.float32)  # an edge counts 1, whatever its weight
-    ones = csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape)
-    left, values, right = truncated_svd(normalise(ones), rank, seed=seed)
+    left, values, right = truncated_svd(normalised(graph.matrix), rank, seed=seed)
     root = np.sqrt(values)
     return LowRank(torch.from_numpy(left * root), torch.from_numpy(right * root))
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recssl.svd import normalise
+from recssl.matrices import normalised
 from sslcore.numerics import unit_rows
 
 
@@ -29,7 +29,7 @@ class Readout:
         self.cosine = cosine
         self.layers = layers
         self.weight = weight
-        self._matrix = normalise(train) if layers else train
+        self._matrix = normalised(train) if layers else train
         self._flipped = csr_array(self._matrix.T) if layers else train
 
     @torch.no_grad()

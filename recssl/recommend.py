@@ -12,13 +12,14 @@ from scipy.sparse import csr_array
 from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
-from recssl.measuring import union
+from recssl.matrices import union
 from recssl.retrieval import EmbeddingScorer, IntArray, TopK, top_k
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.errors import ConfigError, OutputError
-from sslcore.files import whole_file
+from sslcore.files import write_text
 from sslcore.numerics import unit_rows
+from sslcore.tables import write_parquet
 
 _WRITERS = (".parquet", ".csv", ".tsv")
 
@@ -195,12 +196,8 @@ def _require_writable(out: Path | None) -> None:
 def _written(table: pl.DataFrame, out: Path | None) -> pl.DataFrame:
     if out is None:
         return table
-    with whole_file(out) as draft:
-        try:
-            if out.suffix == ".parquet":
-                table.write_parquet(draft)
-            else:
-                table.write_csv(draft, separator="\t" if out.suffix == ".tsv" else ",")
-        except pl.exceptions.PolarsError as error:
-            raise OutputError(f"cannot write {out}: {error}; is the disk full?") from error
+    if out.suffix == ".parquet":
+        write_parquet(table, out)
+    else:
+        write_text(out, table.write_csv(separator="\t" if out.suffix == ".tsv" else ","))
     return table

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from recssl.settings.train import TrainConfig
 from sslcore.config import dump_config, resolve_config
 from sslcore.errors import CheckpointError
 from sslcore.files import whole_file, write_text
+from sslcore.training.checkpoint import write_tensors
 from sslcore.training.run_folder import TrainingFolder, require_same_settings
 
 MAY_DIFFER = frozenset(
@@ -112,10 +114,8 @@ class RunFolder(TrainingFolder):
             OutputError: The disk is full, or the place cannot be written.
         """
         with whole_file(self.embeddings) as draft:
-            draft.touch()
-            mode = draft.stat().st_mode
-            save_file({"users": embeddings.users, "items": embeddings.items}, draft)
-            draft.chmod(mode)  # safetensors would leave it readable for its owner only
+            sides = {"users": embeddings.users, "items": embeddings.items}
+            write_tensors(draft, {name: torch.from_numpy(rows) for name, rows in sides.items()})
         about = {"format": _FORMAT, **asdict(embeddings.info)}
         write_text(self.embeddings.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 
@@ -132,6 +132,8 @@ class RunFolder(TrainingFolder):
         neighbour = self.embeddings.with_suffix(".json")
         try:
             about: dict[str, Any] = json.loads(neighbour.read_text(encoding="utf-8"))
+            if {"fingerprint", "data"} - about.keys():
+                raise CheckpointError(f"{neighbour} lacks fingerprint or data; train again")
             if about.pop("format") != _FORMAT:
                 raise CheckpointError(f"{neighbour}: of another version; train again")
             tensors = load_file(self.embeddings)

@@ -139,11 +139,10 @@ def build_encoder(config: TrainConfig, dataset: Dataset, graph: InteractionGraph
 
 def _matrices(config: TrainConfig, dataset: Dataset) -> tuple[csr_array, csr_array]:
     """Return what is learnt from, and what is left to choose the best step."""
+    learnt = dataset.learnt(config.data.learn_from)
     if config.data.learn_from == "train":
-        return dataset.train, dataset.valid
-    both = csr_array(dataset.train + dataset.valid)
-    both.sum_duplicates()
-    return both, csr_array(dataset.valid.shape, dtype=dataset.valid.dtype)
+        return learnt, dataset.valid
+    return learnt, csr_array(dataset.valid.shape, dtype=dataset.valid.dtype)
 
 
 def _require_history(config: TrainConfig, monitor: RecMonitor) -> None:

@@ -6,22 +6,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from recssl.matrices import normalised
 from sslcore.errors import ShapeError
 
 _EXTRA = 16  # columns beyond the rank, so that the last ones are accurate too
-
-
-def normalise(matrix: csr_array) -> csr_array:
-    """Divide each entry of `[users, items]` by the root of its row's and of its column's number.
-
-    Entries count as 1, whatever their weight, as in the graph of LightGCN and in the baselines.
-    Empty rows and columns stay empty.
-    """
-    rows = np.diff(matrix.indptr).astype(np.float64)
-    columns = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float64)
-    values = np.repeat(_inverse_root(rows), np.diff(matrix.indptr))
-    values *= _inverse_root(columns)[matrix.indices]
-    return csr_array((values.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def truncated_svd(
@@ -78,7 +66,7 @@ def svd_start(matrix: csr_array, dim: int, *, seed: int) -> tuple[Tensor, Tensor
         side takes the root of the singular values.
     """
     rank = min(dim, *matrix.shape)
-    left, values, right = truncated_svd(normalise(matrix), rank, seed=seed)
+    left, values, right = truncated_svd(normalised(matrix), rank, seed=seed)
     draw = np.random.default_rng([seed, 1])
     sides = []
     for vectors in (left * np.sqrt(values), right * np.sqrt(values)):
@@ -87,7 +75,3 @@ def svd_start(matrix: csr_array, dim: int, *, seed: int) -> tuple[Tensor, Tensor
         sides.append(torch.from_numpy(np.concatenate([vectors, rest], axis=1, dtype=np.float32)))
     users, items = sides
     return users, items
-
-
-def _inverse_root(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(counts > 0, 1 / np.sqrt(np.where(counts > 0, counts, 1.0)), 0.0)

@@ -15,7 +15,7 @@ from recssl.dataset import Dataset, open_dataset
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.feature_regression import FeatureRegression
 from recssl.fold_in import FloatMatrix, FoldIn, PropagationFoldIn, RidgeFoldIn
-from recssl.measuring import union
+from recssl.matrices import union
 from recssl.metrics import count_entries, count_users
 from recssl.retrieval import IntArray
 from recssl.run_folder import Embeddings, RunFolder
@@ -150,10 +150,7 @@ def open_run(run: Path, data: Path | None = None) -> TrainedRun:
             f" {dataset.num_users} and {dataset.num_items}; train again"
         )
     config = folder.read_config()
-    learnt = dataset.train
-    if config.data.learn_from == "train+valid":
-        learnt = csr_array(dataset.train + dataset.valid)
-        learnt.sum_duplicates()
+    learnt = dataset.learnt(config.data.learn_from)
     return TrainedRun(run, config, dataset, embeddings, learnt)
 
 

@@ -29,12 +29,12 @@ from medssl.fewlabels.split import joined_groups
 from medssl.fewlabels.trials import Bench, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder
-from medssl.tables import write_parquet
 from sslcore.config import dump_config
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.files import require_new_folder, whole_folder
 from sslcore.random import seeded
+from sslcore.tables import write_parquet
 from sslcore.training.settings import RunConfig
 
 _DECISION = (

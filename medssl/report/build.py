@@ -1,6 +1,5 @@
 """From the folder of a run or of its results to `report.html`."""
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from medssl.report.run_sections import training_section
 from medssl.report.view_section import view_section
 from sslcore.console import Progress
 from sslcore.files import write_text
-from sslcore.report.page import render_page
-from sslcore.report.parts import Page, Section
+from sslcore.report.page import Chapters, render_page, write_chapters
+from sslcore.report.parts import Page
 from sslcore.report.setup import setup_section
 from sslcore.version import project_version
 
@@ -59,7 +58,7 @@ def build_page(
     inputs: Inputs, config: ReportConfig, now: datetime, progress: Progress | None = None
 ) -> Page:
     """Arrange what there is to show."""
-    chapters: tuple[Callable[[], Sequence[Section]], ...] = (
+    chapters: Chapters = (
         lambda: result_sections(inputs),
         lambda: [data_section(inputs)],
         lambda: [view_section(inputs, config)],
@@ -67,19 +66,12 @@ def build_page(
         lambda: map_sections(inputs, config),
         lambda: [reading_section(), setup_section(inputs.configs, _LIBRARIES)],
     )
-    if progress:
-        progress.expect(len(chapters), unit="chapters")
-    sections: list[Section] = []
-    for chapter in chapters:
-        sections.extend(chapter())
-        if progress:
-            progress.advance()
     return Page(
         kind="medssl report · few labels" if inputs.results else "medssl report · pretraining",
         headline=headline.headline(inputs),
         summary=headline.summary(inputs),
         notice=_NOTICE,
         tiles=headline.tiles(inputs.results),
-        sections=tuple(sections),
+        sections=write_chapters(chapters, progress),
         foot=f"Written by medrec-ssl {project_version()} on {now:%d %B %Y, %H:%M} UTC.",
     )

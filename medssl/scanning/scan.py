@@ -27,9 +27,9 @@ from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
-from medssl.tables import require_parquet
 from sslcore.cores import usable_cores
 from sslcore.errors import ConfigError, OutputError
+from sslcore.tables import require_parquet
 
 _CHUNK = 16  # files per task; a crash costs reading up to 4 of these per process again
 

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
-from recssl.baselines.histories import LinearScorer, binary, co_occurrence
+from recssl.baselines.histories import LinearScorer, co_occurrence
+from recssl.matrices import binary
 from sslcore.errors import ConfigError
 
 _ROWS = 1024

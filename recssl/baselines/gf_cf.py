@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
-from recssl.baselines.histories import binary, inverse_root, normalised
+from recssl.matrices import binary, inverse_root, normalised
 from recssl.metrics import count_users
 from recssl.retrieval import IntArray, ScoreArray
 from sslcore.errors import ConfigError

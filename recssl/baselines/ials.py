@@ -5,7 +5,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recssl.baselines.histories import binary
+from recssl.matrices import binary
 from recssl.metrics import count_entries
 from recssl.retrieval import EmbeddingScorer, IntArray
 from sslcore.errors import ConfigError

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.baselines.histories import LinearScorer, binary, co_occurrence
+from recssl.baselines.histories import LinearScorer, co_occurrence
+from recssl.matrices import binary
 from recssl.metrics import count_users
 from recssl.retrieval import IntArray
 from sslcore.errors import ConfigError

@@ -1,6 +1,5 @@
 """From the folder of a run to `report.html`."""
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from recssl.report.user_section import user_section
 from recssl.settings.report import ReportConfig
 from sslcore.console import Progress
 from sslcore.files import write_text
-from sslcore.report.page import render_page
+from sslcore.report.page import Chapters, render_page, write_chapters
 from sslcore.report.parts import Page, Section, Terms
 from sslcore.report.setup import setup_section
 from sslcore.version import project_version
@@ -66,7 +65,7 @@ def build_page(
     inputs: Inputs, config: ReportConfig, now: datetime, progress: Progress | None = None
 ) -> Page:
     """Arrange what there is to show."""
-    chapters: tuple[Callable[[], Sequence[Section]], ...] = (
+    chapters: Chapters = (
         lambda: result_sections(inputs),
         lambda: group_sections(inputs.results),
         lambda: [log_section(inputs)],
@@ -78,13 +77,7 @@ def build_page(
             setup_section(inputs.configs, _LIBRARIES),
         ],
     )
-    if progress:
-        progress.expect(len(chapters), unit="chapters")
-    sections: list[Section] = []
-    for chapter in chapters:
-        sections.extend(chapter())
-        if progress:
-            progress.advance()
+    sections = write_chapters(chapters, progress)
     shows_users = any(section.key == "examples" for section in sections)
     return Page(
         kind="recssl report",
@@ -92,6 +85,6 @@ def build_page(
         summary=headline.summary(inputs),
         notice=_NOTICE.format(users=_USERS if shows_users else ""),
         tiles=headline.tiles(inputs.results),
-        sections=tuple(sections),
+        sections=sections,
         foot=f"Written by medrec-ssl {project_version()} on {now:%d %B %Y, %H:%M} UTC.",
     )

@@ -1,14 +1,31 @@
 """A `Page` as one HTML file that needs nothing else."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sslcore.console import Progress
 from sslcore.plots import css_variables
-from sslcore.report.parts import Page
+from sslcore.report.parts import Page, Section
+
+Chapters = Sequence[Callable[[], Sequence[Section]]]
+"""Each makes some sections when it is called, which may take seconds."""
 
 _HERE = Path(__file__).parent
+
+
+def write_chapters(chapters: Chapters, progress: Progress | None) -> tuple[Section, ...]:
+    """Return the sections of all chapters, and report each chapter that is done."""
+    if progress:
+        progress.expect(len(chapters), unit="chapters")
+    sections: list[Section] = []
+    for chapter in chapters:
+        sections.extend(chapter())
+        if progress:
+            progress.advance()
+    return tuple(sections)
 
 
 def render_page(page: Page) -> str:

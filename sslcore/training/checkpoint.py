@@ -90,7 +90,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     distinct, aliases = _without_aliases(tensors)
     if not place.exists():  # a run that is resumed and ends at once
         with whole_folder(place) as draft:
-            _write_tensors(draft / _TENSORS, distinct)
+            write_tensors(draft / _TENSORS, distinct)
             rest = {
                 "format": _FORMAT,
                 "step": checkpoint.step,
@@ -138,7 +138,7 @@ def save_encoder(path: Path, module: nn.Module, about: Mapping[str, Any]) -> Non
     """
     tensors, aliases = _without_aliases(module.state_dict())
     with whole_file(path) as draft:
-        _write_tensors(draft, tensors)
+        write_tensors(draft, tensors)
     description = {"format": _FORMAT, "aliases": aliases, **about}
     write_text(path.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
 
@@ -210,7 +210,12 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     return distinct, aliases
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `tensors` as safetensors, readable for whom the folder's other files are.
+
+    Raises:
+        OutputError: The disk is full, or the place cannot be written.
+    """
     try:
         with output_errors(path):
             path.touch()

@@ -3,8 +3,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from medssl.tables import write_parquet
 from sslcore.errors import OutputError
+from sslcore.tables import write_parquet
 
 
 def test_a_table_and_its_facts_can_be_read_back(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recssl.dataset import Dataset, write_dataset
+from recssl.matrices import normalised
 from recssl.run_folder import Embeddings, EmbeddingsInfo, RunFolder
 from recssl.settings.train import TrainConfig
-from recssl.svd import normalise
 from tests.recssl.logs import Pairs, make_dataset
 
 USERS, ITEMS, GROUPS, DIM = 48, 40, 4, 6
@@ -52,7 +52,7 @@ def propagated_embeddings(dataset: Dataset, seed: int = 0) -> tuple[NDArray[np.f
         (centres[np.arange(count) % GROUPS] + 0.1 * rng.normal(size=(count, DIM)))
         for count in (dataset.num_users, dataset.num_items)
     ]
-    matrix = normalise(dataset.train)
+    matrix = normalised(dataset.train)
     users, items = sides
     return (
         (users + matrix @ items).astype(np.float32),

@@ -14,8 +14,9 @@ from recssl.encoders.mf import MatrixFactorisation
 from recssl.encoders.towers import FeatureSpec, TwoTowers
 from recssl.errors import DatasetError
 from recssl.graph import GraphView, InteractionGraph, LowRank
+from recssl.matrices import normalised
 from recssl.readout import Readout
-from recssl.svd import normalise, svd_start, truncated_svd
+from recssl.svd import svd_start, truncated_svd
 from sslcore.errors import ShapeError
 from sslcore.modules.ema import EmaTeacher
 
@@ -130,13 +131,13 @@ def test_a_teacher_shares_the_graph() -> None:
 
 
 def test_the_truncated_svd_is_that_of_the_dense_matrix() -> None:
-    normalised = normalise(matrix())
+    graph = normalised(matrix())
     expected = dense_adjacency()[:USERS, USERS:].numpy()
-    assert np.allclose(normalised.toarray(), expected, atol=1e-6)
-    left, values, right = truncated_svd(normalised, 2, seed=0)
+    assert np.allclose(graph.toarray(), expected, atol=1e-6)
+    left, values, right = truncated_svd(graph, 2, seed=0)
     assert np.allclose(values, np.linalg.svd(expected)[1][:2], atol=1e-5)
     assert np.allclose(expected @ right, left * values, atol=1e-5)
-    again = truncated_svd(normalised, 2, seed=1)
+    again = truncated_svd(graph, 2, seed=1)
     assert np.allclose(right, again[2], atol=1e-4)
 
 
@@ -190,7 +191,7 @@ def test_the_start_and_the_readout_do_not_see_weights() -> None:
     weighted = matrix()
     weighted.data = np.arange(1, len(LIKES) + 1, dtype=np.float32)
     weighted.data[2] = 0
-    assert np.array_equal(normalise(weighted).toarray(), normalise(matrix()).toarray())
+    assert np.array_equal(normalised(weighted).toarray(), normalised(matrix()).toarray())
     for one, other in zip(*(svd_start(m, 3, seed=0) for m in (weighted, matrix())), strict=True):
         assert torch.equal(one, other)
     x = torch.randn(USERS + ITEMS, DIM, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,8 @@ from recssl.baselines import tuning
 from recssl.dataset import Dataset
 from recssl.errors import DatasetError
 from recssl.evaluate import evaluate, evaluate_scorer
-from recssl.measuring import Panel, union
+from recssl.matrices import union
+from recssl.measuring import Panel
 from recssl.retrieval import EmbeddingScorer, IntArray, ScoreArray
 from recssl.run_folder import RunFolder
 from recssl.settings.evaluate import BaselinesConfig, EvaluateConfig
@@ -64,7 +65,7 @@ def write_run(
     folder.mkdir()
     save_file(tables, folder / "embeddings.safetensors")
     facts = {"fingerprint": fingerprint or dataset.fingerprint, "data": str(dataset.folder)}
-    facts |= {"method": "bpr", "dim": 4, "similarity": "dot", "step": 7}
+    facts |= {"format": 1, "method": "bpr", "dim": 4, "similarity": "dot", "step": 7}
     (folder / "embeddings.json").write_text(json.dumps(facts))
     data = {"path": dataset.folder, "learn_from": learn_from}
     tree: dict[str, object] = {"data": data, "encoder": {"name": encoder}}

@@ -1,0 +1,40 @@
+"""Sparse interaction matrices `[users, items]`: without weights, joined, normalised."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recssl.metrics import count_entries, count_users
+from recssl.retrieval import IntArray
+
+
+def binary(train: csr_array) -> csr_array:
+    """Return `train` with every stored entry 1: whether, not how much.
+
+    Indices are 32-bit where they fit, which halves the time of sparse products.
+    """
+    small = train.nnz < np.iinfo(np.int32).max
+    indptr = np.asarray(train.indptr, np.int32 if small else np.int64)
+    indices = np.asarray(train.indices, indptr.dtype)
+    return csr_array((np.ones(train.nnz, np.float32), indices, indptr), shape=train.shape)
+
+
+def union(one: csr_array, other: csr_array) -> csr_array:
+    """Return what stands in either matrix, every entry 1."""
+    both = binary(one) + binary(other)
+    both.sum_duplicates()
+    return binary(both)
+
+
+def inverse_root(counts: IntArray) -> NDArray[np.float64]:
+    """Return `counts ** -0.5`, and 0 for a count of 0."""
+    return np.where(counts > 0, 1 / np.sqrt(np.maximum(counts, 1)), 0.0)
+
+
+def normalised(histories: csr_array) -> csr_array:
+    """Return `D_U^-1/2 R D_I^-1/2` in float32, computed in float64; degrees are counts."""
+    users = inverse_root(count_entries(histories))
+    items = inverse_root(count_users(histories))
+    rows = np.repeat(users, count_entries(histories))
+    values = (rows * items[histories.indices]).astype(np.float32)
+    return csr_array((values, histories.indices, histories.indptr), shape=histories.shape)
