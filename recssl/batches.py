@@ -13,9 +13,10 @@ from recssl.graph import GraphView, InteractionGraph
 from recssl.methods.joint import RecBatch
 from recssl.perturb import drop_edges, drop_nodes, random_walk
 from recssl.sampling.in_batch import InBatch
-from recssl.sampling.negatives import Hard, Negatives, Popularity, Uniform
+from recssl.sampling.negatives import Hard, Negatives, Popularity, Shared, Uniform
 from recssl.sampling.positives import EdgeUniform, Pairs, Positives, UserUniform
-from recssl.settings.train import SamplingConfig, TrainConfig
+from recssl.settings.sampling import SamplingConfig
+from recssl.settings.train import TrainConfig
 from sslcore.views import ViewBatch
 
 _NEGATIVES, _VIEWS = 1, 2  # keep the random streams of a step apart
@@ -28,7 +29,7 @@ class Drawn:
     Attributes:
         step: Its number, from 0.
         pairs: Users and liked items.
-        negatives: `[batch, count]`; None for in-batch negatives.
+        negatives: `[batch, count]`, or `[count]` for all rows; None for in-batch negatives.
     """
 
     step: int
@@ -56,38 +57,59 @@ class BatchMaker:
             EdgeUniform(graph) if config.sampling.positives == "edge" else UserUniform(graph)
         )
         self._negatives = _build_negatives(graph, encoder, config.sampling)
-        self._in_batch = InBatch(graph, self._positives.item_probabilities())
+        self._in_batch = InBatch(
+            graph,
+            self._negatives.probabilities
+            if isinstance(self._negatives, Shared)
+            else self._positives.item_probabilities(),
+        )
 
     def draw(self, first_step: int) -> Iterator[Drawn]:
         """Draw pairs and negatives of each step from `first_step` on, without end."""
         run, step = self._config.run, first_step
         while True:
             pairs = self._positives.batch(run.seed, step, run.batch_size)
-            negatives = None
-            if self._negatives is not None:
-                rng = np.random.default_rng((run.seed, step, _NEGATIVES))
-                negatives = self._negatives.draw(pairs.users, self._config.sampling.count, rng)
-            yield Drawn(step, pairs, negatives)
+            rng = np.random.default_rng((run.seed, step, _NEGATIVES))
+            yield Drawn(step, pairs, self._draw_negatives(pairs.users, rng))
             step += 1
 
     def complete(self, drawn: Drawn, *, device: torch.device) -> RecBatch:
         """Add masks and views, and move everything to `device`."""
         users, items = drawn.pairs
+        negatives, sampling = drawn.negatives, self._config.sampling
+        has_columns = sampling.uses_batch or sampling.is_shared
         batch = RecBatch(
             torch.from_numpy(users),
             torch.from_numpy(items),
-            negatives=None if drawn.negatives is None else torch.from_numpy(drawn.negatives),
-            log_q=self._log_q(items) if drawn.negatives is None else None,
-            excluded=self._excluded(users, items) if drawn.negatives is None else None,
+            negatives=None if negatives is None else torch.from_numpy(negatives),
+            log_q=self._log_q(items, negatives) if sampling.log_q else None,
+            excluded=self._excluded(users, items, negatives) if has_columns else None,
             contrast=None if self._config.contrast is None else self._views(drawn),
         )
         return batch.to(device)
 
-    def _log_q(self, items: NDArray[np.int64]) -> torch.Tensor | None:
-        share = self._config.sampling.log_q
-        return torch.from_numpy(share * self._in_batch.log_q(items)) if share else None
+    def _draw_negatives(
+        self, users: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64] | None:
+        if self._negatives is None:
+            return None
+        number = self._config.sampling.number
+        if isinstance(self._negatives, Shared):
+            return self._negatives.draw(number, rng)
+        return self._negatives.draw(users, number, rng)
 
-    def _excluded(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> torch.Tensor:
+    def _log_q(self, items: NDArray[np.int64], negatives: NDArray[np.int64] | None) -> torch.Tensor:
+        columns = items if negatives is None else np.concatenate([items, negatives])
+        return torch.from_numpy(self._config.sampling.log_q * self._in_batch.log_q(columns))
+
+    def _excluded(
+        self,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        negatives: NDArray[np.int64] | None,
+    ) -> torch.Tensor:
+        if negatives is not None:
+            return torch.from_numpy(self._in_batch.mask_drawn(users, negatives))
         accidental = self._config.sampling.mask == "positives"
         return torch.from_numpy(self._in_batch.mask(users, items, accidental=accidental))
 
@@ -114,14 +136,16 @@ class BatchMaker:
 
 def _build_negatives(
     graph: InteractionGraph, encoder: NodeEncoder, config: SamplingConfig
-) -> Negatives | None:
+) -> Negatives | Shared | None:
     match config.negatives:
         case "in_batch":
             return None
         case "uniform":
             return Uniform(graph)
         case "popularity":
-            return Popularity(graph, config.alpha)
+            return Popularity(graph, config.exponent)
+        case "shared":
+            return Shared(graph, config.exponent)
         case "hard":
             return Hard(Uniform(graph), _scores_of(encoder), config.candidates)
         case _:

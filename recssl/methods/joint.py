@@ -21,9 +21,10 @@ class RecBatch:
     Attributes:
         users: `[batch]`.
         items: The liked item of each row, `[batch]`.
-        negatives: Drawn items, `[batch, count]`; None to compare with the items of other rows.
-        log_q: See `candidate_scores`.
-        excluded: See `candidate_scores`.
+        negatives: Drawn items, `[batch, count]`, or `[count]` for all rows; None to compare with
+            the items of other rows.
+        log_q: See `compare_with_candidates`.
+        excluded: See there.
         contrast: Views of the users and items of the batch, each once, users first; None
             without a self-supervised part.
     """

@@ -22,9 +22,10 @@ class Ranked(NamedTuple):
         items: The liked item of each row, `[batch, dim]`.
         user_ids: Numbers of the users, `[batch]`.
         item_ids: Numbers of the items, `[batch]`.
-        negatives: Drawn items, `[batch, count, dim]`; None for those of the other rows.
-        log_q: See `candidate_scores`.
-        excluded: See `candidate_scores`.
+        negatives: Drawn items, `[batch, count, dim]`, or `[count, dim]` for all rows; None for
+            those of the other rows.
+        log_q: See `compare_with_candidates`.
+        excluded: See there.
     """
 
     users: Tensor

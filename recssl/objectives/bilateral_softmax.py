@@ -3,18 +3,19 @@
 import torch
 from torch import Tensor
 
-from recssl.objectives.candidates import candidate_scores
+from recssl.objectives.candidates import compare_with_candidates, count_candidates
 from sslcore.errors import ShapeError
 from sslcore.numerics import in_full_precision, unit_rows
 
 
 @in_full_precision
-def bilateral_softmax_loss(
+def bilateral_softmax_loss(  # noqa: PLR0913 - each named at the call
     users: Tensor,
     items: Tensor,
     *,
     user_ids: Tensor,
     negatives: Tensor | None = None,
+    with_batch: bool = False,
     log_q: Tensor | None = None,
     excluded: Tensor | None = None,
     positive_temperature: float = 0.1,
@@ -26,9 +27,10 @@ def bilateral_softmax_loss(
         users: `[batch, dim]`, brought to length 1 here, like the items.
         items: The liked item of each row, `[batch, dim]`.
         user_ids: Of the rows, `[batch]`; rows of one user form one mean over its liked items.
-        negatives: See `candidate_scores`.
-        log_q: See `candidate_scores`; of the candidates only.
-        excluded: See `candidate_scores`.
+        negatives: See `compare_with_candidates`.
+        with_batch: See there.
+        log_q: See there; only what belongs to the candidates is subtracted.
+        excluded: See there.
         positive_temperature: Of the liked items, > 0.
         negative_temperature: Of the candidates, > 0.
 
@@ -46,25 +48,28 @@ def bilateral_softmax_loss(
     if user_ids.shape != users.shape[:1]:
         raise ShapeError(f"expected user_ids [{len(users)}], got {list(user_ids.shape)}")
     users, items = unit_rows(users), unit_rows(items)
-    others = candidate_scores(
+    negatives = None if negatives is None else unit_rows(negatives)
+    others = compare_with_candidates(
         users / negative_temperature,
         items,
-        negatives=None if negatives is None else unit_rows(negatives),
+        negatives=negatives,
+        with_batch=with_batch,
         log_q=log_q,
         excluded=excluded,
-    )[1]
+    ).others
+    counts = count_candidates(users, negatives=negatives, with_batch=with_batch, excluded=excluded)
+    # a row without candidates, whose liked items are all there is, has a mean of 1
+    filled = torch.where(counts > 0, others, 0.0) - counts.clamp_min(1).to(others).log()
     liked = (users * items).sum(dim=1) / positive_temperature
-    of_user = torch.where(user_ids[:, None] == user_ids, liked, -torch.inf)
     weight = negative_temperature / positive_temperature
-    return (weight * _log_mean_exp(others) - _log_mean_exp(of_user)).mean()
+    return (weight * filled - _log_mean_exp_by_user(liked, user_ids)).mean()
 
 
-def _log_mean_exp(scores: Tensor) -> Tensor:
-    """Return the log of the mean of the exponentials of each row's finite entries.
-
-    A row without any, whose liked items are all there is, gives 0.
-    """
-    counts = scores.isfinite().sum(dim=1)
-    empty = counts == 0
-    totals = scores.masked_fill(empty[:, None], 0.0).logsumexp(dim=1)
-    return totals - torch.where(empty, scores.shape[1], counts).to(totals).log()
+def _log_mean_exp_by_user(scores: Tensor, user_ids: Tensor) -> Tensor:
+    """Return for each row the log of the mean of the exponentials of its user's rows."""
+    users, inverse, counts = torch.unique(user_ids, return_inverse=True, return_counts=True)
+    lowest = scores.new_full((len(users),), -torch.inf)
+    peaks = lowest.scatter_reduce(0, inverse, scores.detach(), "amax")
+    sums = torch.zeros_like(peaks).index_add(0, inverse, (scores - peaks[inverse]).exp())
+    means: Tensor = peaks + (sums / counts).log()
+    return means[inverse]

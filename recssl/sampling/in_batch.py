@@ -1,4 +1,4 @@
-"""Other rows' positives as negatives: their correction, and which of them are none."""
+"""Negatives that all rows of a batch share: their correction, and which of them are none."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,23 @@ class InBatch:
         """
         _require_pairs(users, items)
         return _others(self._pattern[users] @ self._own(items).T)
+
+    def mask_drawn(self, users: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark which of the drawn items are training positives of the row's user.
+
+        Time follows the interactions of the users in the batch.
+
+        Args:
+            users: `[batch]`.
+            drawn: Items that were drawn for all rows, `[count]`.
+
+        Returns:
+            `[batch, count]`.
+        """
+        found = self._pattern[users] @ self._own(drawn).T
+        marked = np.zeros((len(users), len(drawn)), dtype=np.bool_)
+        marked[np.repeat(np.arange(len(users)), np.diff(found.indptr)), found.indices] = True
+        return marked
 
     def same_item(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the other pairs with the same item as the row.

@@ -1,7 +1,7 @@
 """Items that a user did not interact with, to be ranked below those of the user.
 
 Draws are independent, so an item may come twice for the same user. None is ever a training
-positive of its user.
+positive of its user, but for `Shared`, whose draws have no user.
 """
 
 from abc import ABC, abstractmethod
@@ -139,12 +139,7 @@ class Popularity(_Rejection):
             ConfigError: If `alpha` is negative or not finite.
             LogError: If a user has interacted with all items that can be drawn.
         """
-        if not 0 <= alpha < np.inf:
-            raise ConfigError(f"expected a popularity exponent alpha >= 0, got {alpha}")
-        self._alpha = alpha
-        # relative to the most popular item, so that no exponent overflows
-        popularity = graph.item_degrees / max(1, graph.item_degrees.max(initial=0))
-        self._relative = popularity**alpha
+        self._relative = _relative_popularity(graph, alpha)
         super().__init__(graph, num_drawn=int(np.count_nonzero(self._relative)))
         self._table = AliasTable.from_weights(self._relative)
 
@@ -153,6 +148,37 @@ class Popularity(_Rejection):
 
     def _weights(self) -> NDArray[np.float64]:
         return np.array(self._relative)
+
+
+class Shared:
+    """Negatives for all rows at once. One may be a positive of some user: `InBatch.mask_drawn`.
+
+    An item may come twice, so that each counts as often as it is likely.
+    """
+
+    def __init__(self, graph: InteractionGraph, alpha: float) -> None:
+        """Draw from the items of `graph`.
+
+        Args:
+            graph: Counts the interactions.
+            alpha: 0 draws all items alike, with or without interactions; 1 by popularity; >= 0.
+
+        Raises:
+            ConfigError: If `alpha` is negative or not finite.
+            LogError: If there is nothing to draw from.
+        """
+        weights = _relative_popularity(graph, alpha)
+        if not weights.any():
+            raise LogError("expected at least one item to draw from, got none")
+        self._table = AliasTable.from_weights(weights) if alpha else None
+        self._num_items = graph.num_items
+        self.probabilities: NDArray[np.float64] = weights / weights.sum()
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return `count` items, > 0, `[count]`."""
+        if self._table is None:
+            return rng.integers(self._num_items, size=count)
+        return self._table.draw((count,), rng).astype(np.int64)
 
 
 class Mixed:
@@ -212,6 +238,16 @@ class Hard:
         scores = self._scores(users, candidates.reshape(len(users), -1))
         best = scores.reshape(candidates.shape).argmax(axis=2)
         return np.take_along_axis(candidates, best[:, :, None], axis=2)[:, :, 0]
+
+
+def _relative_popularity(graph: InteractionGraph, alpha: float) -> NDArray[np.float64]:
+    """Return each item's popularity to the power of `alpha`, `[items]`, at most 1."""
+    if not 0 <= alpha < np.inf:
+        raise ConfigError(f"expected a popularity exponent alpha >= 0, got {alpha}")
+    # relative to the most popular item, so that no exponent overflows
+    popularity = graph.item_degrees / max(1, graph.item_degrees.max(initial=0))
+    relative: NDArray[np.float64] = popularity**alpha
+    return relative
 
 
 def _require_something_left(graph: InteractionGraph, num_drawn: int) -> None:

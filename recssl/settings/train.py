@@ -6,15 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from recssl.methods.registry import (
-    BPRConfig,
     ContrastConfig,
-    DirectAUConfig,
     RankingConfig,
     SampledSoftmaxConfig,
     SGLConfig,
-    TripletRankingConfig,
     XSimGCLConfig,
 )
+from recssl.settings.sampling import SamplingConfig, require_use
 from sslcore.config import Section
 from sslcore.training.settings import RunConfig as CoreRunConfig
 
@@ -58,24 +56,6 @@ class TowersConfig(Section):
 
 
 EncoderConfig = Annotated[MFConfig | LightGCNConfig | TowersConfig, Field(discriminator="name")]
-
-
-class SamplingConfig(Section):
-    """Which pairs a step trains on, and which items they are compared with."""
-
-    positives: Literal["edge", "user"] = Field("edge", description="drawn uniformly")
-    negatives: Literal["in_batch", "uniform", "popularity", "hard"] = Field(
-        "in_batch", description="in_batch: the liked items of the other rows"
-    )
-    count: int = Field(1, gt=0, description="drawn negatives per pair")
-    alpha: float = Field(0.75, ge=0, description="exponent of the popularity")
-    candidates: int = Field(8, gt=0, description="of which hard takes the best scored")
-    log_q: float = Field(
-        0.0, ge=0, le=1, description="share of the correction for in-batch popularity"
-    )
-    mask: Literal["same_item", "positives"] = Field(
-        "same_item", description="in-batch columns left out; positives: all the user likes"
-    )
 
 
 class ViewsConfig(Section):
@@ -155,11 +135,7 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        if isinstance(self.ranking, BPRConfig) and self.sampling.negatives == "in_batch":
-            raise ValueError("ranking bpr needs drawn negatives; set sampling.negatives: uniform")
-        if self.sampling.negatives != "in_batch" and self.sampling.log_q:
-            raise ValueError("sampling.log_q corrects in-batch negatives; set it to 0")
-        self._refuse_idle_sampling()
+        require_use(self.sampling, self.ranking)
         if self.contrast is None:
             return self
         if isinstance(self.contrast, XSimGCLConfig) and not isinstance(
@@ -174,23 +150,3 @@ class TrainConfig(Section):
                 " set views.perturb: noise, or encoder.name: lightgcn"
             )
         return self
-
-    def _refuse_idle_sampling(self) -> None:
-        sampling, ranking = self.sampling, self.ranking
-        is_drawn, masks_all = sampling.negatives != "in_batch", sampling.mask == "positives"
-        if is_drawn and masks_all:
-            raise ValueError(
-                "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
-                " set sampling.mask: same_item"
-            )
-        if isinstance(ranking, DirectAUConfig) and is_drawn:
-            raise ValueError("ranking direct_au has no negatives; set sampling.negatives: in_batch")
-        if isinstance(ranking, DirectAUConfig | TripletRankingConfig):
-            if sampling.log_q:
-                raise ValueError(
-                    f"ranking {ranking.name} has no logits to correct; set sampling.log_q: 0"
-                )
-            if masks_all:
-                raise ValueError(
-                    f"ranking {ranking.name} does not read the mask; set sampling.mask: same_item"
-                )

@@ -155,6 +155,14 @@ def test_drawn_negatives_reach_the_loss_with_their_user() -> None:
     assert torch.equal(ranked.negatives[0, 1], table[USERS + 4])
 
 
+def test_negatives_for_all_rows_reach_the_loss_once() -> None:
+    encoder = MatrixFactorisation(USERS, ITEMS, DIM)
+    given = RecBatch(torch.tensor([0, 1]), torch.tensor([1, 2]), negatives=torch.tensor([3, 4, 3]))
+    ranked = given.ranked(encoder(GraphView(given.nodes(USERS))))
+    assert ranked.negatives is not None
+    assert torch.equal(ranked.negatives, encoder.table.weight[USERS + given.negatives])
+
+
 def test_direct_au_logs_its_terms() -> None:
     ids = torch.tensor([0, 1, 2])
     rows = torch.randn(3, DIM, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,5 @@
 import math
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor
 
 from recssl.objectives.bilateral_softmax import bilateral_softmax_loss
 from recssl.objectives.bpr import bpr_loss
-from recssl.objectives.candidates import candidate_scores
+from recssl.objectives.candidates import compare_with_candidates, count_candidates
 from recssl.objectives.direct_au import direct_au_terms
 from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ShapeError
@@ -39,33 +40,75 @@ def test_bpr_is_the_mean_log_sigmoid_of_the_margin() -> None:
     assert bpr_loss(users, items, others).item() == pytest.approx(sum(terms) / len(terms))
 
 
-def softmax_by_hand(
-    users: Tensor, items: Tensor, log_q: Tensor, excluded: Tensor, temperature: float
-) -> float:
+class Shared(NamedTuple):
+    """Candidates that all rows share, in three layouts, and what a plain loop needs of them."""
+
+    negatives: Tensor | None
+    with_batch: bool
+    log_q: Tensor
+    excluded: Tensor
+
+    @property
+    def has_own(self) -> bool:
+        return self.negatives is None or self.with_batch
+
+    def of_row(self, i: int, items: Tensor) -> list[tuple[Tensor, float]]:
+        """Return the candidates of a row with their log_q."""
+        columns = [*items] if self.has_own else []
+        columns += [] if self.negatives is None else [*self.negatives]
+        log_q = self.log_q[-len(columns) :]
+        return [
+            (column, float(log_q[j]))
+            for j, column in enumerate(columns)
+            if not self.excluded[i, j] and not (self.has_own and i == j)
+        ]
+
+    def options(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def shared(layout: str) -> Shared:
+    same_item = ITEMS[:, None] == ITEMS
+    drawn = torch.tensor([[r % 3 == c % 4 for c in range(4)] for r in range(BATCH)])
+    if layout == "batch":
+        return Shared(None, False, rows(2, BATCH), same_item)
+    if layout == "drawn":
+        return Shared(rows(3, 4, DIM), False, rows(2, BATCH + 4), drawn)
+    both = torch.cat([same_item, drawn], dim=1)
+    return Shared(rows(3, 4, DIM), True, rows(2, BATCH + 4), both)
+
+
+each_layout = pytest.mark.parametrize("layout", ["batch", "drawn", "batch and drawn"])
+
+
+@each_layout
+def test_sampled_softmax_corrects_and_masks(layout: str) -> None:
+    users, items, others = rows(0, BATCH, DIM), rows(1, BATCH, DIM), shared(layout)
     total = 0.0
     for i in range(BATCH):
-        logits = [cosine(users[i], items[j]) / temperature - float(log_q[j]) for j in range(BATCH)]
-        kept = [logits[j] for j in range(BATCH) if j == i or not excluded[i, j]]
-        total += math.log(sum(map(math.exp, kept))) - logits[i]
-    return total / BATCH
+        liked = cosine(users[i], items[i]) / 0.3 - float(others.log_q[i])
+        logits = [cosine(users[i], c) / 0.3 - log_q for c, log_q in others.of_row(i, items)]
+        total += math.log(sum(map(math.exp, [liked, *logits]))) - liked
+    loss = sampled_softmax_loss(users, items, **others.options(), temperature=0.3)
+    assert loss.item() == pytest.approx(total / BATCH, rel=1e-9)
 
 
-def test_sampled_softmax_in_the_batch_corrects_and_masks() -> None:
-    users, items, log_q = rows(0, BATCH, DIM), rows(1, BATCH, DIM), rows(2, BATCH)
-    excluded = ITEMS[:, None] == ITEMS
-    loss = sampled_softmax_loss(users, items, log_q=log_q, excluded=excluded, temperature=0.3)
-    expected = softmax_by_hand(users, items, log_q, excluded, 0.3)
-    assert loss.item() == pytest.approx(expected, rel=1e-9)
+@each_layout
+@pytest.mark.parametrize("objective", ["softmax", "bilateral"])
+def test_the_gradient_of_shared_candidates_is_that_of_the_value(
+    layout: str, objective: str
+) -> None:
+    others = shared(layout)
 
+    def loss(users: Tensor, items: Tensor, negatives: Tensor | None = None) -> Tensor:
+        options = others.options() | {"negatives": negatives}
+        if objective == "softmax":
+            return sampled_softmax_loss(users, items, **options, temperature=0.3)
+        return bilateral_softmax_loss(users, items, **options, user_ids=USERS)
 
-def test_the_gradient_in_the_batch_is_that_of_the_value() -> None:
-    log_q, excluded = rows(2, BATCH), ITEMS[:, None] == ITEMS
-
-    def loss(users: Tensor, items: Tensor) -> Tensor:
-        return sampled_softmax_loss(users, items, log_q=log_q, excluded=excluded, temperature=0.3)
-
-    inputs = tuple(rows(seed, BATCH, DIM).requires_grad_() for seed in (0, 1))
-    assert torch.autograd.gradcheck(loss, inputs)
+    inputs = [rows(seed, BATCH, DIM) for seed in (0, 1)]
+    inputs += [] if others.negatives is None else [others.negatives]
+    assert torch.autograd.gradcheck(loss, tuple(z.requires_grad_() for z in inputs))
 
 
 def test_shared_negatives_equal_the_same_negatives_for_each_user() -> None:
@@ -85,8 +128,9 @@ def test_a_row_whose_candidates_are_all_masked_costs_nothing_and_has_a_finite_gr
     assert users.grad.isfinite().all()
 
 
-def test_bilateral_softmax_is_the_formula_written_out() -> None:
-    users, items = rows(0, BATCH, DIM), rows(1, BATCH, DIM)
+@each_layout
+def test_bilateral_softmax_is_the_formula_written_out(layout: str) -> None:
+    users, items, given = rows(0, BATCH, DIM), rows(1, BATCH, DIM), shared(layout)
     high, low = 0.5, 0.2
     total = 0.0
     for i in range(BATCH):
@@ -96,9 +140,7 @@ def test_bilateral_softmax_is_the_formula_written_out() -> None:
             if USERS[k] == USERS[i]
         ]
         others = [
-            math.exp(cosine(users[i], items[j]) / low)
-            for j in range(BATCH)
-            if j != i and ITEMS[j] != ITEMS[i]
+            math.exp(cosine(users[i], c) / low - log_q) for c, log_q in given.of_row(i, items)
         ]
         total += low / high * math.log(sum(others) / len(others))
         total -= math.log(sum(liked) / len(liked))
@@ -106,11 +148,23 @@ def test_bilateral_softmax_is_the_formula_written_out() -> None:
         users,
         items,
         user_ids=USERS,
-        excluded=ITEMS[:, None] == ITEMS,
+        **given.options(),
         positive_temperature=high,
         negative_temperature=low,
     )
     assert loss.item() == pytest.approx(total / BATCH, rel=1e-9)
+
+
+@each_layout
+def test_candidates_are_counted_as_a_loop_does(layout: str) -> None:
+    users, items, others = rows(0, BATCH, DIM), rows(1, BATCH, DIM), shared(layout)
+    options = others.options()
+    del options["log_q"]
+    counts = count_candidates(users, **options)
+    assert counts.tolist() == [len(others.of_row(i, items)) for i in range(BATCH)]
+    options["excluded"] = None
+    columns = (BATCH if others.has_own else 0) + (0 if others.negatives is None else 4)
+    assert count_candidates(users, **options).tolist() == [columns - others.has_own] * BATCH
 
 
 def test_bilateral_softmax_of_a_row_without_candidates_has_a_finite_gradient() -> None:
@@ -151,14 +205,20 @@ def test_user_numbers_beyond_float32_stay_apart() -> None:
     [
         {"negatives": rows(2, BATCH, 0, DIM)},
         {"negatives": rows(2, BATCH, 2, DIM + 1)},
+        {"negatives": rows(2, 4, DIM + 1)},
+        {"negatives": rows(2, 0, DIM), "with_batch": True},
+        {"negatives": rows(2, BATCH, 2, DIM), "with_batch": True},
+        {"negatives": rows(2, BATCH, 2, DIM), "log_q": rows(3, 2 * BATCH)},
+        {"negatives": rows(2, 4, DIM + 1), "with_batch": True},
         {"negatives": rows(2, 4, DIM), "log_q": rows(3, BATCH)},
+        {"negatives": rows(2, 4, DIM), "excluded": torch.zeros(BATCH, BATCH, dtype=torch.bool)},
         {"log_q": rows(3, BATCH + 1)},
         {"excluded": torch.zeros(BATCH, dtype=torch.bool)},
     ],
 )
 def test_candidates_that_do_not_fit_are_refused(options: dict[str, Tensor]) -> None:
     with pytest.raises(ShapeError):
-        candidate_scores(rows(0, BATCH, DIM), rows(1, BATCH, DIM), **options)
+        compare_with_candidates(rows(0, BATCH, DIM), rows(1, BATCH, DIM), **options)  # type: ignore[arg-type]
 
 
 def test_bpr_without_negatives_is_refused() -> None:

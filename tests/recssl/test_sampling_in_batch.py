@@ -44,6 +44,18 @@ def test_the_mask_is_what_plain_loops_give(
     assert made.tolist() == mask_by_hand(GRAPH, users, items, **switches)
 
 
+@given(st.integers(0, 30), st.integers(1, 40), st.integers(0, 50))
+def test_the_mask_of_drawn_items_marks_exactly_what_the_user_likes(
+    batch: int, count: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    users, drawn = rng.integers(12, size=batch), rng.integers(15, size=count)
+    made = InBatch(GRAPH).mask_drawn(users, drawn)
+    assert made.dtype == np.bool_
+    expected = [[bool(GRAPH.matrix[user, item]) for item in drawn] for user in users]
+    assert made.tolist() == expected
+
+
 def test_of_interactions_the_same_item_is_an_accidental_positive_too() -> None:
     users, items = EdgeUniform(GRAPH).batch(0, 0, 60)
     in_batch = InBatch(GRAPH)

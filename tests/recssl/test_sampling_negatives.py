@@ -7,7 +7,7 @@ from recssl.errors import LogError
 from recssl.graph import InteractionGraph
 from recssl.sampling import negatives as module
 from recssl.sampling.alias import AliasTable
-from recssl.sampling.negatives import Hard, Mixed, Negatives, Popularity, Uniform
+from recssl.sampling.negatives import Hard, Mixed, Negatives, Popularity, Shared, Uniform
 from recssl.sampling.row_filter import RowFilter
 from sslcore.errors import ConfigError
 from tests.recssl.random_graphs import chi_square_fits, graph_of, random_graph
@@ -124,9 +124,27 @@ def test_popularity_refuses_a_user_with_all_items_that_it_draws() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-0.5, float("nan"), float("inf")])
-def test_popularity_refuses_a_bad_exponent(alpha: float) -> None:
+@pytest.mark.parametrize("sampler", [Popularity, Shared])
+def test_a_bad_exponent_is_refused(sampler: type[Popularity | Shared], alpha: float) -> None:
     with pytest.raises(ConfigError, match="alpha >= 0"):
-        Popularity(GRAPH, alpha)
+        sampler(GRAPH, alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.75])
+def test_shared_draws_follow_the_probabilities_they_name(alpha: float) -> None:
+    shared = Shared(GRAPH, alpha)
+    expected = GRAPH.item_degrees**alpha
+    np.testing.assert_allclose(shared.probabilities, expected / expected.sum())
+    drawn = shared.draw(20_000, np.random.default_rng(3))
+    assert (drawn.shape, drawn.dtype) == ((20_000,), np.int64)
+    counts = np.bincount(drawn, minlength=30)
+    assert (counts[expected == 0] == 0).all()
+    assert chi_square_fits(counts[expected > 0], expected[expected > 0])
+
+
+def test_shared_draws_need_an_item_with_weight() -> None:
+    with pytest.raises(LogError, match="at least one item"):
+        Shared(graph_of(np.zeros((2, 3))), 0.5)
 
 
 def test_a_hard_negative_is_the_best_scored_candidate() -> None:

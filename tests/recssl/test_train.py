@@ -108,6 +108,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "byol": {"contrast": {"name": "byol", "head_dims": [8, 8]}},
     "sgl": {"encoder": LIGHTGCN, "contrast": {"name": "sgl"}},
     "moco": {"encoder": LIGHTGCN, "contrast": {"name": "moco_v2", "queue_size": 128}},
+    "shared": {"sampling": {"negatives": "shared", "count": 50, "alpha": 0.5, "log_q": 1.0}},
     "hard": {"ranking": {"name": "bpr"}, "sampling": {"negatives": "hard", "count": 2}},
 }
 
@@ -191,6 +192,10 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
             {"ranking": {"name": "direct_au"}, "sampling": {"negatives": "uniform"}},
             "has no negatives",
         ),
+        ({"sampling": {"negatives": "shared", "log_q": 1.0}}, "these negatives are uniform"),
+        ({"sampling": {"negatives": "shared", "mask": "positives"}}, "never liked"),
+        ({"ranking": {"name": "bpr"}, "sampling": {"negatives": "shared"}}, "uniform"),
+        ({"ranking": {"name": "triplet"}, "sampling": {"negatives": "shared"}}, "all rows"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"log_q": 1.0}}, "no logits"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
@@ -228,3 +233,27 @@ def test_batches_depend_on_seed_and_step_only(data: Path) -> None:
     shares = np.bincount(graph.edge_items, minlength=ITEMS) / graph.num_edges
     expected = 0.5 * np.log(shares[one.items.numpy()])
     assert np.allclose(one.log_q.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.5])
+def test_shared_negatives_are_drawn_once_and_what_a_user_likes_is_left_out(
+    data: Path, alpha: float | None
+) -> None:
+    log_q = 0.0 if alpha is None else 0.5
+    sampling = {"negatives": "shared", "count": 30, "alpha": alpha, "log_q": log_q}
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    maker = BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), config(data, sampling=sampling))
+    made = maker.complete(next(maker.draw(3)), device=torch.device("cpu"))
+    assert made.negatives is not None
+    assert made.excluded is not None
+    assert made.negatives.shape == (30,)
+    likes = torch.from_numpy(graph.matrix.toarray() > 0)
+    assert torch.equal(made.excluded, likes[made.users][:, made.negatives])
+    if alpha is None:
+        assert made.log_q is None
+        return
+    weights = graph.item_degrees**alpha
+    expected = 0.5 * np.log(weights / weights.sum())
+    drawn = torch.cat([made.items, made.negatives]).numpy()
+    assert made.log_q is not None
+    assert np.allclose(made.log_q.numpy(), expected[drawn], atol=1e-5)

@@ -1,0 +1,115 @@
+"""Which pairs a step trains on, what they are compared with, and what that goes together with."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from recssl.methods.registry import (
+    BilateralSoftmaxConfig,
+    BPRConfig,
+    DirectAUConfig,
+    RankingConfig,
+    SampledSoftmaxConfig,
+    TripletRankingConfig,
+)
+from sslcore.config import Section
+
+_SHARED = ("shared",)  # drawn once for all rows
+
+
+class SamplingConfig(Section):
+    """Which pairs a step trains on, and which items they are compared with."""
+
+    positives: Literal["edge", "user"] = Field("edge", description="drawn uniformly")
+    negatives: Literal["in_batch", "uniform", "popularity", "hard", "shared"] = Field(
+        "in_batch",
+        description="in_batch: the liked items of the other rows; uniform, popularity, hard:"
+        " drawn for each row; shared: drawn once for all rows, what a row's user likes left out",
+    )
+    count: PositiveInt | None = Field(
+        None, description="drawn negatives: per row, 1; for all rows together if shared, 1024"
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        description="exponent of the popularity by which is drawn: popularity 0.75; shared 0,"
+        " which is uniform",
+    )
+    candidates: int = Field(8, gt=0, description="of which hard takes the best scored")
+    log_q: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the correction for how often an item is drawn: in_batch, shared",
+    )
+    mask: Literal["same_item", "positives"] = Field(
+        "same_item", description="in-batch columns left out; positives: all the user likes"
+    )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether negatives are drawn once for all rows."""
+        return self.negatives in _SHARED
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether the liked items of other rows are candidates."""
+        return self.negatives == "in_batch"
+
+    @property
+    def number(self) -> int:
+        """Drawn negatives, None resolved."""
+        return self.count or (1024 if self.is_shared else 1)
+
+    @property
+    def exponent(self) -> float:
+        """Of the popularity, None resolved."""
+        if self.alpha is not None:
+            return self.alpha
+        return 0.0 if self.is_shared else 0.75
+
+
+def require_use(sampling: SamplingConfig, ranking: RankingConfig) -> None:
+    """Refuse settings that the ranking loss needs otherwise, or would not read.
+
+    Raises:
+        ValueError: Naming the setting and its way out.
+    """
+    if isinstance(ranking, BPRConfig) and (sampling.uses_batch or sampling.is_shared):
+        raise ValueError("ranking bpr needs drawn negatives; set sampling.negatives: uniform")
+    _require_use_of_log_q(sampling)
+    if not sampling.uses_batch and sampling.mask == "positives":
+        raise ValueError(
+            "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
+            " set sampling.mask: same_item"
+        )
+    if isinstance(ranking, DirectAUConfig) and not sampling.uses_batch:
+        raise ValueError("ranking direct_au has no negatives; set sampling.negatives: in_batch")
+    if not isinstance(ranking, SampledSoftmaxConfig | BilateralSoftmaxConfig):
+        _require_softmax(sampling, ranking)
+
+
+def _require_use_of_log_q(sampling: SamplingConfig) -> None:
+    if not sampling.log_q:
+        return
+    if not (sampling.uses_batch or sampling.is_shared):
+        raise ValueError("sampling.log_q corrects in-batch or shared negatives; set it to 0")
+    if not sampling.uses_batch and not sampling.exponent:
+        raise ValueError(
+            "sampling.log_q corrects popularity, and these negatives are uniform; set it to 0"
+        )
+
+
+def _require_softmax(sampling: SamplingConfig, ranking: RankingConfig) -> None:
+    if sampling.is_shared:
+        other = "uniform" if isinstance(ranking, TripletRankingConfig) else "in_batch"
+        raise ValueError(
+            f"ranking {ranking.name} does not compare all rows with the same negatives;"
+            f" set sampling.negatives: {other}"
+        )
+    if sampling.log_q:
+        raise ValueError(f"ranking {ranking.name} has no logits to correct; set sampling.log_q: 0")
+    if sampling.mask == "positives":
+        raise ValueError(
+            f"ranking {ranking.name} does not read the mask; set sampling.mask: same_item"
+        )
