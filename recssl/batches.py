@@ -12,7 +12,7 @@ from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView, InteractionGraph
 from recssl.methods.joint import RecBatch
 from recssl.perturb import drop_edges, drop_nodes, random_walk
-from recssl.sampling.in_batch import InBatch
+from recssl.sampling.columns import SharedColumns
 from recssl.sampling.negatives import Hard, Negatives, Popularity, Shared, Uniform
 from recssl.sampling.positives import EdgeUniform, Pairs, Positives, UserUniform
 from recssl.settings.sampling import SamplingConfig
@@ -57,12 +57,7 @@ class BatchMaker:
             EdgeUniform(graph) if config.sampling.positives == "edge" else UserUniform(graph)
         )
         self._negatives = _build_negatives(graph, encoder, config.sampling)
-        self._in_batch = InBatch(
-            graph,
-            self._negatives.probabilities
-            if isinstance(self._negatives, Shared)
-            else self._positives.item_probabilities(),
-        )
+        self._columns = _build_columns(graph, self._positives, self._negatives, config.sampling)
 
     def draw(self, first_step: int) -> Iterator[Drawn]:
         """Draw pairs and negatives of each step from `first_step` on, without end."""
@@ -77,13 +72,18 @@ class BatchMaker:
         """Add masks and views, and move everything to `device`."""
         users, items = drawn.pairs
         negatives, sampling = drawn.negatives, self._config.sampling
-        has_columns = sampling.uses_batch or sampling.is_shared
+        log_q = excluded = None
+        if self._columns is not None:
+            excluded = self._columns.excluded(users, items, negatives)
+            if sampling.log_q:
+                log_q = sampling.log_q * self._columns.log_q(items, negatives)
         batch = RecBatch(
             torch.from_numpy(users),
             torch.from_numpy(items),
             negatives=None if negatives is None else torch.from_numpy(negatives),
-            log_q=self._log_q(items, negatives) if sampling.log_q else None,
-            excluded=self._excluded(users, items, negatives) if has_columns else None,
+            with_batch=sampling.negatives == "mixed",
+            log_q=None if log_q is None else torch.from_numpy(log_q),
+            excluded=None if excluded is None else torch.from_numpy(excluded),
             contrast=None if self._config.contrast is None else self._views(drawn),
         )
         return batch.to(device)
@@ -97,21 +97,6 @@ class BatchMaker:
         if isinstance(self._negatives, Shared):
             return self._negatives.draw(number, rng)
         return self._negatives.draw(users, number, rng)
-
-    def _log_q(self, items: NDArray[np.int64], negatives: NDArray[np.int64] | None) -> torch.Tensor:
-        columns = items if negatives is None else np.concatenate([items, negatives])
-        return torch.from_numpy(self._config.sampling.log_q * self._in_batch.log_q(columns))
-
-    def _excluded(
-        self,
-        users: NDArray[np.int64],
-        items: NDArray[np.int64],
-        negatives: NDArray[np.int64] | None,
-    ) -> torch.Tensor:
-        if negatives is not None:
-            return torch.from_numpy(self._in_batch.mask_drawn(users, negatives))
-        accidental = self._config.sampling.mask == "positives"
-        return torch.from_numpy(self._in_batch.mask(users, items, accidental=accidental))
 
     def _views(self, drawn: Drawn) -> ViewBatch[GraphView]:
         users, items = (np.unique(side) for side in drawn.pairs)
@@ -144,12 +129,28 @@ def _build_negatives(
             return Uniform(graph)
         case "popularity":
             return Popularity(graph, config.exponent)
-        case "shared":
+        case "shared" | "mixed":
             return Shared(graph, config.exponent)
         case "hard":
             return Hard(Uniform(graph), _scores_of(encoder), config.candidates)
         case _:
             assert_never(config.negatives)
+
+
+def _build_columns(
+    graph: InteractionGraph,
+    positives: Positives,
+    negatives: Negatives | Shared | None,
+    config: SamplingConfig,
+) -> SharedColumns | None:
+    if not (config.uses_batch or config.is_shared):
+        return None
+    return SharedColumns(
+        graph,
+        liked=positives.item_probabilities() if config.uses_batch else None,
+        drawn=negatives.probabilities if isinstance(negatives, Shared) else None,
+        accidental=config.mask == "positives",
+    )
 
 
 def _scores_of(

@@ -23,6 +23,7 @@ class RecBatch:
         items: The liked item of each row, `[batch]`.
         negatives: Drawn items, `[batch, count]`, or `[count]` for all rows; None to compare with
             the items of other rows.
+        with_batch: Compare with the items of other rows beside `negatives` for all rows.
         log_q: See `compare_with_candidates`.
         excluded: See there.
         contrast: Views of the users and items of the batch, each once, users first; None
@@ -32,6 +33,7 @@ class RecBatch:
     users: Tensor
     items: Tensor
     negatives: Tensor | None = None
+    with_batch: bool = False
     log_q: Tensor | None = None
     excluded: Tensor | None = None
     contrast: ViewBatch[GraphView] | None = None
@@ -67,6 +69,7 @@ class RecBatch:
             self.users,
             self.items,
             negatives,
+            self.with_batch,
             self.log_q,
             self.excluded,
         )

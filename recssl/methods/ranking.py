@@ -24,7 +24,8 @@ class Ranked(NamedTuple):
         item_ids: Numbers of the items, `[batch]`.
         negatives: Drawn items, `[batch, count, dim]`, or `[count, dim]` for all rows; None for
             those of the other rows.
-        log_q: See `compare_with_candidates`.
+        with_batch: See `compare_with_candidates`.
+        log_q: See there.
         excluded: See there.
     """
 
@@ -33,6 +34,7 @@ class Ranked(NamedTuple):
     user_ids: Tensor
     item_ids: Tensor
     negatives: Tensor | None = None
+    with_batch: bool = False
     log_q: Tensor | None = None
     excluded: Tensor | None = None
 
@@ -81,6 +83,7 @@ class SampledSoftmax(Ranking):
             batch.users,
             batch.items,
             negatives=batch.negatives,
+            with_batch=batch.with_batch,
             log_q=batch.log_q,
             excluded=batch.excluded,
             temperature=self.temperature,
@@ -104,6 +107,7 @@ class BilateralSoftmax(Ranking):
             batch.items,
             user_ids=batch.user_ids,
             negatives=batch.negatives,
+            with_batch=batch.with_batch,
             log_q=batch.log_q,
             excluded=batch.excluded,
             positive_temperature=self.positive_temperature,

@@ -1,4 +1,4 @@
-"""Negatives that all rows of a batch share: their correction, and which of them are none."""
+"""Which of the items that all rows of a batch are compared with are liked by a row's user."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,37 +15,13 @@ class InBatch:
     The diagonal, a pair's own item, is never marked.
     """
 
-    def __init__(
-        self, graph: InteractionGraph, probabilities: NDArray[np.float64] | None = None
-    ) -> None:
-        """Prepare for batches of `graph`.
-
-        Args:
-            graph: Training interactions.
-            probabilities: How likely each item is to stand in a pair, `[items]`; that of
-                edge-uniform positives without it.
-        """
-        if probabilities is None:
-            probabilities = graph.item_degrees / max(1, graph.num_edges)
+    def __init__(self, graph: InteractionGraph) -> None:
+        """Prepare for batches of `graph`, the training interactions."""
         self._graph = graph
         # the product of matrices drops entries of weight 0, so weights are left out
         true = np.ones(graph.num_edges, dtype=np.bool_)
         matrix = graph.matrix
         self._pattern = csr_array((true, matrix.indices, matrix.indptr), shape=matrix.shape)
-        with np.errstate(divide="ignore"):
-            self._log_q = np.log(probabilities).astype(np.float32)
-
-    def log_q(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the log of the chance that a pair has this item; same shape as `items`.
-
-        To be subtracted from the logits of the items' columns. An item that is never drawn has
-        minus infinity.
-
-        Source:
-            Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
-            recommendations", RecSys 2019, section 4.
-        """
-        return self._log_q[items]
 
     def accidental(
         self, users: NDArray[np.int64], items: NDArray[np.int64]

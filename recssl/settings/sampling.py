@@ -14,33 +14,35 @@ from recssl.methods.registry import (
 )
 from sslcore.config import Section
 
-_SHARED = ("shared",)  # drawn once for all rows
+_SHARED = ("shared", "mixed")  # drawn once for all rows
 
 
 class SamplingConfig(Section):
     """Which pairs a step trains on, and which items they are compared with."""
 
     positives: Literal["edge", "user"] = Field("edge", description="drawn uniformly")
-    negatives: Literal["in_batch", "uniform", "popularity", "hard", "shared"] = Field(
+    negatives: Literal["in_batch", "uniform", "popularity", "hard", "shared", "mixed"] = Field(
         "in_batch",
         description="in_batch: the liked items of the other rows; uniform, popularity, hard:"
-        " drawn for each row; shared: drawn once for all rows, what a row's user likes left out",
+        " drawn for each row; shared: drawn once for all rows, what a row's user likes left out;"
+        " mixed: in_batch and shared together",
     )
     count: PositiveInt | None = Field(
-        None, description="drawn negatives: per row, 1; for all rows together if shared, 1024"
+        None, description="drawn negatives: per row, 1; shared, mixed: for all rows together, 1024"
     )
     alpha: float | None = Field(
         None,
         ge=0,
-        description="exponent of the popularity by which is drawn: popularity 0.75; shared 0,"
-        " which is uniform",
+        description="exponent of the popularity by which is drawn: popularity 0.75; shared,"
+        " mixed 0, which is uniform",
     )
     candidates: int = Field(8, gt=0, description="of which hard takes the best scored")
     log_q: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of the correction for how often an item is drawn: in_batch, shared",
+        description="share of the correction for how often an item is drawn: in_batch, shared,"
+        " mixed",
     )
     mask: Literal["same_item", "positives"] = Field(
         "same_item", description="in-batch columns left out; positives: all the user likes"
@@ -54,7 +56,7 @@ class SamplingConfig(Section):
     @property
     def uses_batch(self) -> bool:
         """Whether the liked items of other rows are candidates."""
-        return self.negatives == "in_batch"
+        return self.negatives in ("in_batch", "mixed")
 
     @property
     def number(self) -> int:
@@ -83,7 +85,7 @@ def require_use(sampling: SamplingConfig, ranking: RankingConfig) -> None:
             "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
             " set sampling.mask: same_item"
         )
-    if isinstance(ranking, DirectAUConfig) and not sampling.uses_batch:
+    if isinstance(ranking, DirectAUConfig) and sampling.negatives != "in_batch":
         raise ValueError("ranking direct_au has no negatives; set sampling.negatives: in_batch")
     if not isinstance(ranking, SampledSoftmaxConfig | BilateralSoftmaxConfig):
         _require_softmax(sampling, ranking)

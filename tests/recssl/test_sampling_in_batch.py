@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from recssl.graph import InteractionGraph
 from recssl.sampling.in_batch import InBatch
-from recssl.sampling.positives import EdgeUniform, UserUniform
+from recssl.sampling.positives import EdgeUniform
 from sslcore.errors import ShapeError
 from tests.recssl.random_graphs import graph_of, random_graph
 
@@ -70,19 +70,6 @@ def test_positives_without_weight_are_still_positives() -> None:
     matrix.data[:] = 0
     made = InBatch(InteractionGraph(matrix)).mask(np.array([0, 1]), np.array([0, 1]))
     assert made.tolist() == [[False, True], [True, False]]
-
-
-def test_log_q_is_the_log_of_the_share_of_interactions() -> None:
-    graph = graph_of([[1, 1, 0], [1, 0, 0], [1, 0, 0]])
-    log_q = InBatch(graph).log_q(np.array([1, 0, 0, 2]))
-    assert log_q.dtype == np.float32
-    np.testing.assert_allclose(log_q, [np.log(0.25), np.log(0.75), np.log(0.75), -np.inf])
-
-
-def test_log_q_takes_the_probabilities_of_another_sampler() -> None:
-    probabilities = UserUniform(GRAPH).item_probabilities()
-    log_q = InBatch(GRAPH, probabilities).log_q(np.array([2]))
-    np.testing.assert_allclose(log_q, np.log(probabilities[2:3]), rtol=1e-6)
 
 
 def test_refuses_pairs_of_different_lengths() -> None:

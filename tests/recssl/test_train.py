@@ -109,6 +109,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "sgl": {"encoder": LIGHTGCN, "contrast": {"name": "sgl"}},
     "moco": {"encoder": LIGHTGCN, "contrast": {"name": "moco_v2", "queue_size": 128}},
     "shared": {"sampling": {"negatives": "shared", "count": 50, "alpha": 0.5, "log_q": 1.0}},
+    "mixed": {
+        "ranking": {"name": "bilateral_softmax"},
+        "sampling": {"negatives": "mixed", "count": 50, "log_q": 1.0, "mask": "positives"},
+    },
     "hard": {"ranking": {"name": "bpr"}, "sampling": {"negatives": "hard", "count": 2}},
 }
 
@@ -196,6 +200,11 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
         ({"sampling": {"negatives": "shared", "mask": "positives"}}, "never liked"),
         ({"ranking": {"name": "bpr"}, "sampling": {"negatives": "shared"}}, "uniform"),
         ({"ranking": {"name": "triplet"}, "sampling": {"negatives": "shared"}}, "all rows"),
+        ({"ranking": {"name": "bpr"}, "sampling": {"negatives": "mixed"}}, "uniform"),
+        (
+            {"ranking": {"name": "direct_au"}, "sampling": {"negatives": "mixed"}},
+            "has no negatives",
+        ),
         ({"ranking": {"name": "direct_au"}, "sampling": {"log_q": 1.0}}, "no logits"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
@@ -257,3 +266,17 @@ def test_shared_negatives_are_drawn_once_and_what_a_user_likes_is_left_out(
     drawn = torch.cat([made.items, made.negatives]).numpy()
     assert made.log_q is not None
     assert np.allclose(made.log_q.numpy(), expected[drawn], atol=1e-5)
+
+
+def test_mixed_negatives_are_those_of_the_batch_and_the_drawn_ones(data: Path) -> None:
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    settings = config(data, sampling={"negatives": "mixed", "count": 30, "log_q": 1.0})
+    maker = BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings)
+    made = maker.complete(next(maker.draw(3)), device=torch.device("cpu"))
+    assert made.with_batch
+    assert made.excluded is not None
+    assert made.log_q is not None
+    assert made.excluded.shape == (64, 64 + 30)
+    shares = np.bincount(graph.edge_items, minlength=ITEMS) / graph.num_edges
+    mixture = (64 * shares + 30 / ITEMS) / 94
+    assert np.allclose(made.log_q[:64].exp().numpy(), mixture[made.items.numpy()], atol=1e-6)
