@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView, InteractionGraph
+from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch
 from recssl.perturb import drop_edges, drop_nodes, random_walk
 from recssl.sampling.columns import SharedColumns
@@ -40,19 +41,27 @@ class Drawn:
 class BatchMaker:
     """Draws and completes batches; holds nothing that a resumed run would miss."""
 
-    def __init__(self, graph: InteractionGraph, encoder: NodeEncoder, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        encoder: NodeEncoder,
+        config: TrainConfig,
+        queue: ItemQueue | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             graph: What is learnt from.
             encoder: Scores hard negatives.
             config: Of the run.
+            queue: Whose items are candidates too, as they are when a batch is completed.
 
         Raises:
             LogError: The graph has no interaction, or a user without a possible negative.
         """
         self._graph = graph
         self._config = config
+        self._queue = queue
         self._positives: Positives = (
             EdgeUniform(graph) if config.sampling.positives == "edge" else UserUniform(graph)
         )
@@ -74,9 +83,10 @@ class BatchMaker:
         negatives, sampling = drawn.negatives, self._config.sampling
         log_q = excluded = None
         if self._columns is not None:
-            excluded = self._columns.excluded(users, items, negatives)
+            past = None if self._queue is None else self._queue.ids.cpu().numpy()
+            excluded = self._columns.excluded(users, items, negatives, past)
             if sampling.log_q:
-                log_q = sampling.log_q * self._columns.log_q(items, negatives)
+                log_q = sampling.log_q * self._columns.log_q(items, negatives, past)
         batch = RecBatch(
             torch.from_numpy(users),
             torch.from_numpy(items),
@@ -147,8 +157,9 @@ def _build_columns(
         return None
     return SharedColumns(
         graph,
-        liked=positives.item_probabilities() if config.uses_batch else None,
+        liked=positives.item_probabilities(),
         drawn=negatives.probabilities if isinstance(negatives, Shared) else None,
+        with_batch=config.uses_batch,
         accidental=config.mask == "positives",
     )
 

@@ -76,7 +76,11 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
     with seeded(config.run.seed):
         encoder = build_encoder(config, dataset, graph)
         method = build_recommendation(
-            config.ranking, config.contrast, encoder, weight=config.contrast_weight
+            config.ranking,
+            config.contrast,
+            encoder,
+            weight=config.contrast_weight,
+            queue_size=config.sampling.queue,
         )
     method.to(device)
     readout = Readout(
@@ -100,7 +104,7 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         graph,
         method,
         _build_optimizer(method, config),
-        BatchMaker(graph, encoder, config),
+        BatchMaker(graph, encoder, config, method.queue),
         monitor,
         has_validation=valid.nnz > 0,
     )

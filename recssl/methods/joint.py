@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView
+from recssl.methods.item_queue import ItemQueue
 from recssl.methods.ranking import Ranked, Ranking
 from sslcore.errors import ShapeError
 from sslcore.methods.method import Method, StepOutput, ViewMethod, two_views
@@ -80,12 +81,17 @@ class Recommendation(Method[RecBatch]):
 
     Attributes:
         ranking: The loss.
+        queue: Items of past steps, candidates of all rows in the columns after the others.
     """
 
-    def __init__(self, encoder: NodeEncoder, ranking: Ranking) -> None:
+    def __init__(
+        self, encoder: NodeEncoder, ranking: Ranking, queue: ItemQueue | None = None
+    ) -> None:
         super().__init__()
         self.nodes_encoder = encoder
         self.ranking = ranking
+        self.queue = queue
+        self._pending: list[tuple[Tensor, Tensor]] = []
 
     @property
     def encoder(self) -> NodeEncoder:
@@ -95,8 +101,25 @@ class Recommendation(Method[RecBatch]):
     def forward(self, batch: RecBatch) -> StepOutput:
         """See `Method.forward`."""
         rows = self.encoder(GraphView(batch.nodes(self.encoder.num_users)))
-        loss, logs = self.ranking(batch.ranked(rows))
+        loss, logs = self.rank(batch, rows)
         return StepOutput(loss, logs)
+
+    def rank(self, batch: RecBatch, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the ranking loss of the embeddings of `batch.nodes`, and terms for the log."""
+        ranked = batch.ranked(rows)
+        if self.queue is not None:
+            if self.training:
+                self._pending = [(batch.items, ranked.items.detach())]
+            ranked = ranked.beside(self.queue.keys)
+        result: tuple[Tensor, dict[str, Tensor]] = self.ranking(ranked)
+        return result
+
+    def after_step(self, progress: float) -> None:
+        """Queue the items of this step."""
+        for ids, keys in self._pending:
+            if self.queue is not None:
+                self.queue.push(ids, keys)
+        self._pending = []
 
 
 class JointRecommendation(Recommendation):
@@ -109,7 +132,13 @@ class JointRecommendation(Recommendation):
     """
 
     def __init__(
-        self, encoder: NodeEncoder, ranking: Ranking, contrast: ViewMethod, *, weight: float
+        self,
+        encoder: NodeEncoder,
+        ranking: Ranking,
+        contrast: ViewMethod,
+        *,
+        weight: float,
+        queue: ItemQueue | None = None,
     ) -> None:
         """Join.
 
@@ -118,8 +147,9 @@ class JointRecommendation(Recommendation):
             ranking: Loss on the clean graph.
             contrast: Compares two views of the nodes.
             weight: Of its loss.
+            queue: See `Recommendation`.
         """
-        super().__init__(encoder, ranking)
+        super().__init__(encoder, ranking, queue)
         self.contrast = contrast
         self.weight = weight
 
@@ -142,7 +172,8 @@ class JointRecommendation(Recommendation):
         return StepOutput(ranking.loss + self.weight * extra.loss, logs)
 
     def after_step(self, progress: float) -> None:
-        """Pass on to the self-supervised part."""
+        """Pass on to the self-supervised part too."""
+        super().after_step(progress)
         self.contrast.after_step(progress)
 
 

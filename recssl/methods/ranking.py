@@ -1,7 +1,7 @@
 """Ranking losses with their settings, each on the same inputs."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,21 @@ class Ranked(NamedTuple):
     with_batch: bool = False
     log_q: Tensor | None = None
     excluded: Tensor | None = None
+
+    def beside(self, past: Tensor) -> Self:
+        """Return the batch with further candidates of all rows, `[size, dim]`, after the others.
+
+        Raises:
+            ShapeError: If each row has negatives of its own.
+        """
+        if self.negatives is None:
+            return self._replace(negatives=past, with_batch=True)
+        if self.negatives.ndim != 2:
+            raise ShapeError(
+                f"expected negatives for all rows beside those of the queue,"
+                f" got {list(self.negatives.shape)}; set sampling.queue to 0"
+            )
+        return self._replace(negatives=torch.cat([self.negatives, past]))
 
 
 class Ranking(nn.Module, ABC):

@@ -7,6 +7,7 @@ from torch import nn
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.encoders.lightgcn import LightGCN
+from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
 from recssl.methods.ranking import (
     BPR,
@@ -144,7 +145,12 @@ def build_ranking(config: RankingConfig) -> Ranking:
 
 
 def build_recommendation(
-    ranking: RankingConfig, contrast: ContrastConfig | None, encoder: NodeEncoder, *, weight: float
+    ranking: RankingConfig,
+    contrast: ContrastConfig | None,
+    encoder: NodeEncoder,
+    *,
+    weight: float,
+    queue_size: int = 0,
 ) -> Recommendation:
     """Assemble the method around `encoder`. New heads draw from torch's global generator.
 
@@ -153,14 +159,16 @@ def build_recommendation(
         contrast: Self-supervised part, if any.
         encoder: Of users and items.
         weight: Of the self-supervised part.
+        queue_size: Items of past steps that are candidates too.
 
     Raises:
         ConfigError: XSimGCL without a LightGCN of enough layers.
     """
     loss = build_ranking(ranking)
+    queue = ItemQueue(queue_size, encoder.dim) if queue_size else None
     match contrast:
         case None:
-            return Recommendation(encoder, loss)
+            return Recommendation(encoder, loss, queue)
         case XSimGCLConfig():
             if not isinstance(encoder, LightGCN):
                 raise ConfigError(
@@ -172,10 +180,11 @@ def build_recommendation(
                 weight=weight,
                 layer=contrast.layer,
                 temperature=contrast.temperature,
+                queue=queue,
             )
         case _:
             return JointRecommendation(
-                encoder, loss, _build_views(contrast, encoder), weight=weight
+                encoder, loss, _build_views(contrast, encoder), weight=weight, queue=queue
             )
 
 

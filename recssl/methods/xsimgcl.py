@@ -3,6 +3,7 @@
 import torch
 
 from recssl.encoders.lightgcn import LightGCN
+from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
 from sslcore.errors import ConfigError, ShapeError
@@ -26,6 +27,7 @@ class CrossLayerRecommendation(Recommendation):
         weight: float,
         layer: int,
         temperature: float,
+        queue: ItemQueue | None = None,
     ) -> None:
         """Join.
 
@@ -35,11 +37,12 @@ class CrossLayerRecommendation(Recommendation):
             weight: Of the contrast.
             layer: Whose embeddings are contrasted with the final ones, from 1.
             temperature: Of the contrast.
+            queue: See `Recommendation`.
 
         Raises:
             ConfigError: The encoder has fewer layers than `layer`.
         """
-        super().__init__(encoder, ranking)
+        super().__init__(encoder, ranking, queue)
         if not 1 <= layer <= encoder.layers:
             raise ConfigError(f"contrast.layer {layer}: the encoder has {encoder.layers} layers")
         self.deep = encoder
@@ -59,7 +62,7 @@ class CrossLayerRecommendation(Recommendation):
         nodes = batch.nodes(self.encoder.num_users)
         joined = type(view)(torch.cat([nodes, view.nodes]), view.adjacency, view.noise, view.seed)
         final, between = self.deep.forward_with_layer(joined, self.layer)
-        ranking, logs = self.ranking(batch.ranked(final[: len(nodes)]))
+        ranking, logs = self.rank(batch, final[: len(nodes)])
         z_a, z_b = final[len(nodes) :], between[len(nodes) :]
         contrast, _ = per_segment(
             lambda a, b: (info_nce_loss(a, b, temperature=self.temperature), {}),

@@ -55,10 +55,11 @@ class InBatch:
         Returns:
             `[batch, count]`.
         """
-        found = self._pattern[users] @ self._own(drawn).T
-        marked = np.zeros((len(users), len(drawn)), dtype=np.bool_)
-        marked[np.repeat(np.arange(len(users)), np.diff(found.indptr)), found.indices] = True
-        return marked
+        return _marked(self._pattern[users] @ self._own(drawn).T)
+
+    def mask_own(self, items: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark which of `others`, `[count]`, are the item of the row, `[batch, count]`."""
+        return _marked(self._own(items) @ self._own(others).T)
 
     def same_item(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Find the other pairs with the same item as the row.
@@ -103,6 +104,13 @@ class InBatch:
         starts = np.arange(len(items) + 1, dtype=np.int32)
         shape = (len(items), self._graph.num_items)
         return csr_array((true, items.astype(np.int32), starts), shape=shape)
+
+
+def _marked(found: csr_array) -> NDArray[np.bool_]:
+    """Return where a matrix has entries, dense."""
+    marked = np.zeros(found.shape, dtype=np.bool_)
+    marked[np.repeat(np.arange(found.shape[0]), np.diff(found.indptr)), found.indices] = True
+    return marked
 
 
 def _others(found: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

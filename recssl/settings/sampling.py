@@ -45,7 +45,15 @@ class SamplingConfig(Section):
         " mixed",
     )
     mask: Literal["same_item", "positives"] = Field(
-        "same_item", description="in-batch columns left out; positives: all the user likes"
+        "same_item",
+        description="left out from the items of this batch and of the queue: the row's own item;"
+        " positives: all the user likes",
+    )
+    queue: int = Field(
+        0,
+        ge=0,
+        description="liked items of past steps that are candidates too, as they were embedded"
+        " then; at least a batch",
     )
 
     @property
@@ -80,7 +88,13 @@ def require_use(sampling: SamplingConfig, ranking: RankingConfig) -> None:
     if isinstance(ranking, BPRConfig) and (sampling.uses_batch or sampling.is_shared):
         raise ValueError("ranking bpr needs drawn negatives; set sampling.negatives: uniform")
     _require_use_of_log_q(sampling)
-    if not sampling.uses_batch and sampling.mask == "positives":
+    if sampling.queue and not (sampling.uses_batch or sampling.is_shared):
+        raise ValueError(
+            f"sampling.queue adds candidates for all rows, sampling.negatives {sampling.negatives}"
+            " draws for each row; set sampling.queue: 0, or sampling.negatives: in_batch"
+        )
+    reads_mask = sampling.uses_batch or sampling.queue
+    if not reads_mask and sampling.mask == "positives":
         raise ValueError(
             "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
             " set sampling.mask: same_item"
@@ -96,7 +110,7 @@ def _require_use_of_log_q(sampling: SamplingConfig) -> None:
         return
     if not (sampling.uses_batch or sampling.is_shared):
         raise ValueError("sampling.log_q corrects in-batch or shared negatives; set it to 0")
-    if not sampling.uses_batch and not sampling.exponent:
+    if not (sampling.uses_batch or sampling.queue or sampling.exponent):
         raise ValueError(
             "sampling.log_q corrects popularity, and these negatives are uniform; set it to 0"
         )
@@ -108,6 +122,11 @@ def _require_softmax(sampling: SamplingConfig, ranking: RankingConfig) -> None:
         raise ValueError(
             f"ranking {ranking.name} does not compare all rows with the same negatives;"
             f" set sampling.negatives: {other}"
+        )
+    if sampling.queue:
+        raise ValueError(
+            f"ranking {ranking.name} does not read the queue; set sampling.queue: 0, or"
+            " ranking.name: sampled_softmax"
         )
     if sampling.log_q:
         raise ValueError(f"ranking {ranking.name} has no logits to correct; set sampling.log_q: 0")

@@ -136,6 +136,11 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         require_use(self.sampling, self.ranking)
+        if 0 < self.sampling.queue < self.run.batch_size:
+            raise ValueError(
+                f"sampling.queue {self.sampling.queue} does not hold the items of one step; make"
+                f" it at least run.batch_size, {self.run.batch_size}"
+            )
         if self.contrast is None:
             return self
         if isinstance(self.contrast, XSimGCLConfig) and not isinstance(

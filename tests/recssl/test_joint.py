@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -6,7 +9,7 @@ from torch import Tensor
 from recssl.encoders.lightgcn import LightGCN
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.graph import GraphView
-from recssl.methods.joint import JointRecommendation, PerSide, RecBatch
+from recssl.methods.joint import JointRecommendation, PerSide, RecBatch, Recommendation
 from recssl.methods.ranking import Ranked, TripletRanking
 from recssl.methods.registry import (
     BPRConfig,
@@ -17,6 +20,7 @@ from recssl.methods.registry import (
     build_ranking,
     build_recommendation,
 )
+from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.views import ViewBatch
@@ -161,6 +165,60 @@ def test_negatives_for_all_rows_reach_the_loss_once() -> None:
     ranked = given.ranked(encoder(GraphView(given.nodes(USERS))))
     assert ranked.negatives is not None
     assert torch.equal(ranked.negatives, encoder.table.weight[USERS + given.negatives])
+
+
+def queued(*, negatives: Tensor | None = None) -> tuple[Recommendation, RecBatch]:
+    torch.manual_seed(0)
+    method = build_recommendation(
+        SampledSoftmaxConfig(), None, lightgcn(), weight=1.0, queue_size=4
+    )
+    columns = (3 if negatives is None else len(negatives)) + 4
+    excluded = torch.zeros(3, columns, dtype=torch.bool)
+    excluded[:, -4:] = method.queue.ids == -1
+    return method, replace(batch(views=False), negatives=negatives, excluded=excluded)
+
+
+def test_a_queue_moves_after_the_step_only_and_wraps() -> None:
+    method, given = queued()
+    before = copy.deepcopy(method.state_dict())
+    assert method(given).loss.item() == method(given).loss.item()
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    items = method.encoder(GraphView(given.items + USERS)).detach()
+    method.after_step(0.5)
+    assert method.queue.ids.tolist() == [1, 3, 1, -1]
+    assert torch.equal(method.queue.keys[:3], items)
+    method.after_step(0.5)  # nothing new
+    method(given)
+    method.after_step(0.5)
+    assert method.queue.ids.tolist() == [3, 1, 1, 1]
+    method.eval()
+    method(given)
+    method.after_step(0.5)
+    assert method.queue.ids.tolist() == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("negatives", [None, torch.tensor([0, 4])])
+def test_the_queue_is_more_columns_of_the_same_softmax(negatives: Tensor | None) -> None:
+    method, given = queued(negatives=negatives)
+    old = torch.randn(3, DIM, generator=torch.Generator().manual_seed(1))
+    method.queue.push(torch.tensor([0, 2, 4]), old)
+    given.excluded[:, -4:-1] = False
+    rows = method.encoder(GraphView(given.nodes(USERS)))
+    columns = rows[3:6] if negatives is None else rows[6:]
+    expected = sampled_softmax_loss(
+        rows[:3],
+        rows[3:6],
+        negatives=torch.cat([columns, old]),
+        excluded=torch.eye(3, 6).bool() if negatives is None else None,
+    )
+    assert method(given).loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_queue_beside_negatives_of_each_row_is_refused() -> None:
+    method, given = queued()
+    given = replace(given, negatives=torch.tensor([[0], [1], [2]]), excluded=None)
+    with pytest.raises(ShapeError, match=r"set sampling\.queue to 0"):
+        method(given)
 
 
 def test_direct_au_logs_its_terms() -> None:

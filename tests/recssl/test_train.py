@@ -12,6 +12,7 @@ from recssl.dataset import Dataset
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.errors import DatasetError, LogError
 from recssl.graph import InteractionGraph
+from recssl.methods.item_queue import ItemQueue
 from recssl.run_folder import RunFolder
 from recssl.settings.train import TrainConfig
 from recssl.train import TrainResult, train
@@ -113,6 +114,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "ranking": {"name": "bilateral_softmax"},
         "sampling": {"negatives": "mixed", "count": 50, "log_q": 1.0, "mask": "positives"},
     },
+    "queue": {"sampling": {"queue": 200, "mask": "positives", "log_q": 1.0}},
+    "queue of xsimgcl": {
+        "encoder": LIGHTGCN,
+        "contrast": {"name": "xsimgcl"},
+        "sampling": {"negatives": "mixed", "count": 50, "queue": 128},
+    },
     "hard": {"ranking": {"name": "bpr"}, "sampling": {"negatives": "hard", "count": 2}},
 }
 
@@ -205,6 +212,9 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
             {"ranking": {"name": "direct_au"}, "sampling": {"negatives": "mixed"}},
             "has no negatives",
         ),
+        ({"sampling": {"queue": 63}}, "at least run.batch_size, 64"),
+        ({"sampling": {"negatives": "uniform", "queue": 64}}, "draws for each row"),
+        ({"ranking": {"name": "triplet"}, "sampling": {"queue": 64}}, "read the queue"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"log_q": 1.0}}, "no logits"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
@@ -280,3 +290,23 @@ def test_mixed_negatives_are_those_of_the_batch_and_the_drawn_ones(data: Path) -
     shares = np.bincount(graph.edge_items, minlength=ITEMS) / graph.num_edges
     mixture = (64 * shares + 30 / ITEMS) / 94
     assert np.allclose(made.log_q[:64].exp().numpy(), mixture[made.items.numpy()], atol=1e-6)
+
+
+def test_a_batch_leaves_out_what_the_queue_holds_when_it_is_completed(data: Path) -> None:
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    sampling = {"negatives": "shared", "count": 30, "queue": 80, "mask": "positives"}
+    queue = ItemQueue(80, 4)
+    maker = BatchMaker(
+        graph, MatrixFactorisation(USERS, ITEMS, 4), config(data, sampling=sampling), queue
+    )
+    drawn = next(maker.draw(0))
+    empty = maker.complete(drawn, device=torch.device("cpu"))
+    queue.push(torch.arange(60), torch.zeros(60, 4))
+    filled = maker.complete(drawn, device=torch.device("cpu"))
+    assert empty.excluded is not None
+    assert filled.excluded is not None
+    assert torch.equal(filled.excluded[:, :30], empty.excluded[:, :30])
+    assert empty.excluded[:, 30:].all()
+    assert filled.excluded[:, 90:].all()
+    likes = torch.from_numpy(graph.matrix.toarray() > 0)
+    assert torch.equal(filled.excluded[:, 30:90], likes[filled.users])
