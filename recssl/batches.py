@@ -12,15 +12,14 @@ from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView, InteractionGraph
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch
-from recssl.perturb import drop_edges, drop_nodes, random_walk
 from recssl.sampling.columns import SharedColumns
 from recssl.sampling.negatives import Hard, Negatives, Popularity, Shared, Uniform
 from recssl.sampling.positives import EdgeUniform, Pairs, Positives, UserUniform
 from recssl.settings.sampling import SamplingConfig
 from recssl.settings.train import TrainConfig
-from sslcore.views import ViewBatch
+from recssl.view_maker import ViewMaker
 
-_NEGATIVES, _VIEWS = 1, 2  # keep the random streams of a step apart
+_NEGATIVES = 1  # keeps the random streams of a step apart; 2 is that of the views
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,7 @@ class BatchMaker:
 
         Raises:
             LogError: The graph has no interaction, or a user without a possible negative.
+            ConfigError: The graph has no low-rank copy of the rank asked for.
         """
         self._graph = graph
         self._config = config
@@ -66,6 +66,7 @@ class BatchMaker:
             EdgeUniform(graph) if config.sampling.positives == "edge" else UserUniform(graph)
         )
         self._negatives = _build_negatives(graph, encoder, config.sampling)
+        self._views = ViewMaker(graph, config)
         self._columns = _build_columns(graph, self._positives, self._negatives, config.sampling)
 
     def draw(self, first_step: int) -> Iterator[Drawn]:
@@ -94,7 +95,9 @@ class BatchMaker:
             with_batch=sampling.negatives == "mixed",
             log_q=None if log_q is None else torch.from_numpy(log_q),
             excluded=None if excluded is None else torch.from_numpy(excluded),
-            contrast=None if self._config.contrast is None else self._views(drawn),
+            contrast=None
+            if self._config.contrast is None
+            else self._views.of(drawn.pairs, drawn.step),
         )
         return batch.to(device)
 
@@ -107,26 +110,6 @@ class BatchMaker:
         if isinstance(self._negatives, Shared):
             return self._negatives.draw(number, rng)
         return self._negatives.draw(users, number, rng)
-
-    def _views(self, drawn: Drawn) -> ViewBatch[GraphView]:
-        users, items = (np.unique(side) for side in drawn.pairs)
-        nodes = torch.from_numpy(np.concatenate([users, items + self._graph.num_users]))
-        seeds = np.random.default_rng((self._config.run.seed, drawn.step, _VIEWS))
-        views = tuple(self._view(nodes, int(seed)) for seed in seeds.integers(2**62, size=2))
-        return ViewBatch(views, (len(users), len(items)))
-
-    def _view(self, nodes: torch.Tensor, seed: int) -> GraphView:
-        views, rng = self._config.views, np.random.default_rng(seed)
-        match self._config.perturbation:
-            case "noise":
-                return GraphView(nodes, None, views.noise, seed)
-            case "edge_drop":
-                return GraphView(nodes, drop_edges(self._graph, views.rate, rng))
-            case "node_drop":
-                return GraphView(nodes, drop_nodes(self._graph, views.rate, rng))
-            case _:
-                layers: int = getattr(self._config.encoder, "layers", 1)
-                return GraphView(nodes, random_walk(self._graph, views.rate, layers, rng))
 
 
 def _build_negatives(

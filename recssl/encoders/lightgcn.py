@@ -95,6 +95,19 @@ class LightGCN(EmbeddingTable):
             chosen = current if number == layer else chosen
         return total[view.nodes], chosen[view.nodes]
 
+    def forward_with_low_rank(self, nodes: Tensor, factors: LowRank) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of `nodes`, and those with the last step of each layer replaced.
+
+        Of the second, each layer takes the embeddings of the clean graph's layer before along
+        `factors`, as in LightGCL.
+        """
+        clean, x = GraphView(nodes), self.table.weight
+        before: Tensor = _Polynomial.apply(  # type: ignore[no-untyped-call]
+            x, self._per_layer(clean)[:-1], self.weights[1:], 0.0, self._generator(clean)
+        )
+        spread = self.weights[0] * x + factors.propagate(before)
+        return self(clean), spread[nodes]
+
     def _per_layer(self, view: GraphView) -> tuple[Tensor | LowRank, ...]:
         if view.adjacency is None:
             return (self.graph.on(self.table.weight.device),) * self.layers

@@ -9,6 +9,7 @@ from recssl.encoders.encoder import NodeEncoder
 from recssl.encoders.lightgcn import LightGCN
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
+from recssl.methods.lightgcl import LowRankRecommendation
 from recssl.methods.ranking import (
     BPR,
     BilateralSoftmax,
@@ -109,10 +110,18 @@ class XSimGCLConfig(Section):
     layer: int = Field(1, gt=0, description="contrasted with the final embeddings")
 
 
+class LightGCLConfig(Section):
+    """LightGCL: InfoNCE between the graph and its best copy of low rank; arXiv:2302.08191."""
+
+    name: Literal["lightgcl"] = "lightgcl"
+    temperature: float = Field(0.2, gt=0, description="its code 0.2")
+
+
 ContrastConfig = Annotated[
     SGLConfig
     | SimGCLConfig
     | XSimGCLConfig
+    | LightGCLConfig
     | SimCLRConfig
     | MoCoV2Config
     | ByolConfig
@@ -162,7 +171,7 @@ def build_recommendation(
         queue_size: Items of past steps that are candidates too.
 
     Raises:
-        ConfigError: XSimGCL without a LightGCN of enough layers.
+        ConfigError: XSimGCL without a LightGCN of enough layers, LightGCL without a LightGCN.
     """
     loss = build_ranking(ranking)
     queue = ItemQueue(queue_size, encoder.dim) if queue_size else None
@@ -181,6 +190,15 @@ def build_recommendation(
                 layer=contrast.layer,
                 temperature=contrast.temperature,
                 queue=queue,
+            )
+        case LightGCLConfig():
+            if not isinstance(encoder, LightGCN):
+                raise ConfigError(
+                    "contrast lightgcl compares ways along the graph; it needs encoder.name"
+                    " lightgcn"
+                )
+            return LowRankRecommendation(
+                encoder, loss, weight=weight, temperature=contrast.temperature, queue=queue
             )
         case _:
             return JointRecommendation(

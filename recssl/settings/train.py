@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from recssl.methods.registry import (
     ContrastConfig,
+    LightGCLConfig,
     RankingConfig,
     SampledSoftmaxConfig,
     SGLConfig,
@@ -16,7 +17,7 @@ from recssl.settings.sampling import SamplingConfig, require_use
 from sslcore.config import Section
 from sslcore.training.settings import RunConfig as CoreRunConfig
 
-Perturbation = Literal["auto", "edge_drop", "node_drop", "random_walk", "noise"]
+Perturbation = Literal["auto", "edge_drop", "node_drop", "random_walk", "noise", "svd"]
 
 
 class DataConfig(Section):
@@ -61,9 +62,14 @@ EncoderConfig = Annotated[MFConfig | LightGCNConfig | TowersConfig, Field(discri
 class ViewsConfig(Section):
     """How the views of the self-supervised part differ."""
 
-    perturb: Perturbation = Field("auto", description="auto: edge_drop for sgl, else noise")
+    perturb: Perturbation = Field(
+        "auto",
+        description="auto: edge_drop for sgl, svd for lightgcl, else noise; svd: the clean graph"
+        " against its best copy of low rank",
+    )
     rate: float = Field(0.1, ge=0, lt=1, description="share of edges or nodes dropped")
     noise: float = Field(0.1, ge=0, description="length of SimGCL's noise")
+    rank: int = Field(5, gt=0, description="singular values kept by svd; paper 5")
 
 
 class ReadoutConfig(Section):
@@ -120,11 +126,17 @@ class TrainConfig(Section):
     run: RunConfig = RunConfig()
 
     @property
-    def perturbation(self) -> str:
+    def perturbation(self) -> Perturbation:
         """How views are made, `auto` resolved."""
         if self.views.perturb != "auto":
             return self.views.perturb
-        return "edge_drop" if isinstance(self.contrast, SGLConfig) else "noise"
+        match self.contrast:
+            case SGLConfig():
+                return "edge_drop"
+            case LightGCLConfig():
+                return "svd"
+            case _:
+                return "noise"
 
     @property
     def readout_layers(self) -> int:
@@ -141,12 +153,21 @@ class TrainConfig(Section):
                 f"sampling.queue {self.sampling.queue} does not hold the items of one step; make"
                 f" it at least run.batch_size, {self.run.batch_size}"
             )
-        if self.contrast is None:
-            return self
-        if isinstance(self.contrast, XSimGCLConfig) and not isinstance(
-            self.encoder, LightGCNConfig
-        ):
-            raise ValueError("contrast xsimgcl compares layers; set encoder.name: lightgcn")
+        if self.contrast is not None:
+            self._require_views(self.contrast)
+        return self
+
+    def _require_views(self, contrast: ContrastConfig) -> None:
+        """Refuse views that the contrast cannot take, or that the encoder cannot tell apart."""
+        is_layered = isinstance(contrast, XSimGCLConfig | LightGCLConfig)
+        if is_layered and not isinstance(self.encoder, LightGCNConfig):
+            raise ValueError(
+                f"contrast {contrast.name} compares layers; set encoder.name: lightgcn"
+            )
+        if isinstance(contrast, LightGCLConfig) and self.perturbation != "svd":
+            raise ValueError("contrast lightgcl compares with the svd; set views.perturb: auto")
+        if isinstance(contrast, XSimGCLConfig) and self.perturbation == "svd":
+            raise ValueError("contrast xsimgcl takes one view, of noise; set views.perturb: auto")
         if isinstance(self.encoder, TowersConfig):
             raise ValueError("encoder towers has no views; leave contrast out")
         if isinstance(self.encoder, MFConfig) and self.perturbation != "noise":
@@ -154,4 +175,3 @@ class TrainConfig(Section):
                 f"encoder mf does not see the graph, so views by {self.perturbation} are equal;"
                 " set views.perturb: noise, or encoder.name: lightgcn"
             )
-        return self

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from recssl.encoders.encoder import EmbeddingTable, add_noise
-from recssl.encoders.lightgcn import LightGCN
+from recssl.encoders.lightgcn import CleanGraph, LightGCN
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.encoders.towers import FeatureSpec, TwoTowers
 from recssl.errors import DatasetError
@@ -90,6 +90,33 @@ def test_the_layer_of_xsimgcl_shares_the_noise_of_the_final_embeddings() -> None
     final, first = encoder.forward_with_layer(view, 1)
     assert torch.allclose(final, encoder(view), atol=1e-6)
     assert not torch.allclose(first, final)
+
+
+@pytest.mark.parametrize("skip_input", [True, False])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_low_rank_way_replaces_the_last_step_of_each_layer(
+    layers: int, skip_input: bool
+) -> None:
+    encoder = lightgcn(layers=layers, skip_input=skip_input).double()
+    clean = dense_adjacency().double()
+    encoder.graph = CleanGraph(clean)
+    factors = LowRank(torch.rand(USERS, 2).double(), torch.rand(ITEMS, 2).double())
+    low = torch.zeros_like(clean)
+    low[:USERS, USERS:] = factors.users @ factors.items.T
+    low = low + low.T
+    x = encoder.table.weight.detach().clone().requires_grad_()
+    local, spread = [x], [x]
+    for _ in range(layers):
+        spread.append(low @ local[-1])
+        local.append(clean @ local[-1])
+    first = 1 if skip_input else 0
+    expected = [torch.stack(way[first:]).mean(dim=0)[NODES] for way in (local, spread)]
+    made = encoder.forward_with_low_rank(NODES, factors)
+    for one, other in zip(made, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    sum(way.square().sum() for way in made).backward()
+    sum(way.square().sum() for way in expected).backward()
+    torch.testing.assert_close(encoder.table.weight.grad, x.grad)
 
 
 def test_views_with_another_number_of_layers_are_refused() -> None:

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from recssl.encoders.lightgcn import LightGCN
 from recssl.encoders.mf import MatrixFactorisation
-from recssl.graph import GraphView
+from recssl.graph import GraphView, LowRank
 from recssl.methods.joint import JointRecommendation, PerSide, RecBatch, Recommendation
 from recssl.methods.ranking import Ranked, TripletRanking
 from recssl.methods.registry import (
     BPRConfig,
     ContrastConfig,
     DirectAUConfig,
+    LightGCLConfig,
     SampledSoftmaxConfig,
     XSimGCLConfig,
     build_ranking,
@@ -106,6 +107,40 @@ def test_xsimgcl_contrasts_the_final_embeddings_with_a_layer_of_the_same_pass() 
     )
 
 
+def test_lightgcl_contrasts_the_graph_with_its_low_rank_copy() -> None:
+    encoder = lightgcn(layers=2)
+    method = build_recommendation(
+        SampledSoftmaxConfig(), LightGCLConfig(temperature=0.3), encoder, weight=0.5
+    )
+    given = batch()
+    assert given.contrast is not None
+    nodes = given.contrast.views[0].nodes
+    factors = LowRank(torch.rand(USERS, 2), torch.rand(ITEMS, 2))
+    views = (GraphView(nodes), GraphView(nodes, factors))
+    given = replace(given, contrast=ViewBatch(views, (3, 2)))
+    output = method(given)
+    local, spread = encoder.forward_with_low_rank(nodes, factors)
+    parts = [
+        info_nce_loss(local[side], spread[side], temperature=0.3)
+        for side in (slice(0, 3), slice(3, 5))
+    ]
+    assert output.logs["contrast"].item() == pytest.approx(sum(parts).item() / 2, rel=1e-5)
+    plain = build_recommendation(SampledSoftmaxConfig(), None, encoder, weight=1.0)(given)
+    assert output.logs["ranking"].item() == pytest.approx(plain.loss.item(), rel=1e-6)
+    expected = output.logs["ranking"] + 0.5 * output.logs["contrast"]
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_lightgcl_needs_a_lightgcn() -> None:
+    with pytest.raises(ConfigError, match="lightgcn"):
+        build_recommendation(
+            SampledSoftmaxConfig(),
+            LightGCLConfig(),
+            MatrixFactorisation(USERS, ITEMS, DIM),
+            weight=1.0,
+        )
+
+
 @pytest.mark.parametrize("encoder", [MatrixFactorisation(USERS, ITEMS, DIM), lightgcn(layers=1)])
 def test_xsimgcl_without_enough_layers_is_refused(encoder: LightGCN) -> None:
     with pytest.raises(ConfigError, match="layer"):
@@ -113,7 +148,7 @@ def test_xsimgcl_without_enough_layers_is_refused(encoder: LightGCN) -> None:
 
 
 def test_a_batch_without_views_is_refused() -> None:
-    for config in (contrast("sgl"), XSimGCLConfig(layer=1)):
+    for config in (contrast("sgl"), XSimGCLConfig(layer=1), LightGCLConfig()):
         method = build_recommendation(SampledSoftmaxConfig(), config, lightgcn(), weight=1.0)
         with pytest.raises(ShapeError, match=r"expected .* view"):
             method(batch(views=False))

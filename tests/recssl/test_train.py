@@ -11,8 +11,9 @@ from recssl.batches import BatchMaker
 from recssl.dataset import Dataset
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.errors import DatasetError, LogError
-from recssl.graph import InteractionGraph
+from recssl.graph import InteractionGraph, LowRank
 from recssl.methods.item_queue import ItemQueue
+from recssl.perturb import svd_view
 from recssl.run_folder import RunFolder
 from recssl.settings.train import TrainConfig
 from recssl.train import TrainResult, train
@@ -120,6 +121,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "contrast": {"name": "xsimgcl"},
         "sampling": {"negatives": "mixed", "count": 50, "queue": 128},
     },
+    "lightgcl": {"encoder": LIGHTGCN, "contrast": {"name": "lightgcl"}},
+    "svd views": {
+        "encoder": LIGHTGCN,
+        "contrast": {"name": "simclr", "head_dims": [8, 8]},
+        "views": {"perturb": "svd", "rank": 3},
+    },
     "hard": {"ranking": {"name": "bpr"}, "sampling": {"negatives": "hard", "count": 2}},
 }
 
@@ -221,6 +228,24 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
         ({"ranking": {"name": "triplet"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"contrast": {"name": "sgl"}}, "does not see the graph"),
         ({"contrast": {"name": "xsimgcl"}}, "lightgcn"),
+        ({"contrast": {"name": "lightgcl"}}, "lightgcn"),
+        ({"contrast": {"name": "simgcl"}, "views": {"perturb": "svd"}}, "does not see the graph"),
+        (
+            {
+                "encoder": {"name": "lightgcn"},
+                "contrast": {"name": "lightgcl"},
+                "views": {"perturb": "noise"},
+            },
+            "compares with the svd",
+        ),
+        (
+            {
+                "encoder": {"name": "lightgcn"},
+                "contrast": {"name": "xsimgcl"},
+                "views": {"perturb": "svd"},
+            },
+            "takes one view",
+        ),
         ({"encoder": {"name": "towers"}, "contrast": {"name": "simgcl"}}, "no views"),
         ({"run": {"devices": 2}}, "one device"),
         ({"run": {"precision": "bf16-mixed"}}, "32-true"),
@@ -310,3 +335,36 @@ def test_a_batch_leaves_out_what_the_queue_holds_when_it_is_completed(data: Path
     assert filled.excluded[:, 90:].all()
     likes = torch.from_numpy(graph.matrix.toarray() > 0)
     assert torch.equal(filled.excluded[:, 30:90], likes[filled.users])
+
+
+def test_svd_views_are_the_clean_graph_and_one_low_rank_copy_for_the_whole_run(data: Path) -> None:
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    settings = config(data, encoder={"name": "lightgcn", "dim": 4}, contrast={"name": "lightgcl"})
+    encoder = MatrixFactorisation(USERS, ITEMS, 4)
+    makers = [BatchMaker(graph, encoder, settings) for _ in range(2)]
+    first, later = (
+        maker.complete(next(maker.draw(step)), device=torch.device("cpu")).contrast
+        for maker, step in zip(makers, (0, 5), strict=True)
+    )
+    assert first is not None
+    assert later is not None
+    assert first.views[0].adjacency is None
+    one, other = (views.views[1].adjacency for views in (first, later))
+    assert isinstance(one, LowRank)
+    assert isinstance(other, LowRank)
+    expected = svd_view(graph, 5, seed=0)
+    for side in ("users", "items"):
+        assert torch.equal(getattr(one, side), getattr(other, side))
+        assert torch.equal(getattr(one, side), getattr(expected, side))
+
+
+def test_a_rank_that_the_graph_has_not_is_refused(data: Path) -> None:
+    settings = config(
+        data,
+        encoder={"name": "lightgcn", "dim": 4},
+        contrast={"name": "lightgcl"},
+        views={"rank": 41},
+    )
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    with pytest.raises(ConfigError, match=r"views\.rank 41: .* no more than 40 singular values"):
+        BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings)
