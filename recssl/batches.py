@@ -19,7 +19,7 @@ from recssl.settings.sampling import SamplingConfig
 from recssl.settings.train import TrainConfig
 from recssl.view_maker import ViewMaker
 
-_NEGATIVES = 1  # keeps the random streams of a step apart; 2 is that of the views
+_NEGATIVES, _LOSS = 1, 3  # keep the random streams of a step apart; 2 is that of the views
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,9 @@ class BatchMaker:
             contrast=None
             if self._config.contrast is None
             else self._views.of(drawn.pairs, drawn.step),
+            seed=int(
+                np.random.default_rng((self._config.run.seed, drawn.step, _LOSS)).integers(2**62)
+            ),
         )
         return batch.to(device)
 

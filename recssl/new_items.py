@@ -78,7 +78,7 @@ def _through_tower(opened: TrainedRun, chosen: TowersConfig, table: pl.DataFrame
     towers = TwoTowers(dataset.users, dataset.items, chosen.dim, hidden_dims=chosen.hidden_dims)
     load_encoder_weights(RunFolder(opened.folder).encoder, towers)
     rows = towers.eval().embed_new("item", table)
-    if build_ranking(opened.config.ranking).cosine:
+    if build_ranking(opened.config.ranking, towers).cosine:
         rows = unit_rows(rows)
     return np.asarray(rows.numpy(), np.float32)
 

@@ -90,7 +90,7 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         weight=config.readout.weight,
     )
     monitor = RecMonitor(
-        encoder.embed_all,
+        method.embed_all,
         readout,
         learnt,
         valid,

@@ -29,6 +29,7 @@ class RecBatch:
         excluded: See there.
         contrast: Views of the users and items of the batch, each once, users first; None
             without a self-supervised part.
+        seed: Of what the ranking loss draws at random.
     """
 
     users: Tensor
@@ -38,6 +39,7 @@ class RecBatch:
     log_q: Tensor | None = None
     excluded: Tensor | None = None
     contrast: ViewBatch[GraphView] | None = None
+    seed: int = 0
 
     def to(self, device: torch.device) -> Self:
         """Return a copy on `device`."""
@@ -73,6 +75,7 @@ class RecBatch:
             self.with_batch,
             self.log_q,
             self.excluded,
+            self.seed,
         )
 
 
@@ -115,11 +118,18 @@ class Recommendation(Method[RecBatch]):
         return result
 
     def after_step(self, progress: float) -> None:
-        """Queue the items of this step."""
+        """Queue the items of this step, and move what the ranking loss holds."""
         for ids, keys in self._pending:
             if self.queue is not None:
                 self.queue.push(ids, keys)
         self._pending = []
+        self.ranking.after_step(self.encoder)
+
+    @torch.no_grad()
+    def embed_all(self) -> tuple[Tensor, Tensor]:
+        """Return all users and all items, as the ranking loss scores them."""
+        scored: tuple[Tensor, Tensor] = self.ranking.scored(*self.encoder.embed_all())
+        return scored
 
 
 class JointRecommendation(Recommendation):

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from recssl.encoders.encoder import NodeEncoder
 from recssl.objectives.bilateral_softmax import bilateral_softmax_loss
 from recssl.objectives.bpr import bpr_loss
 from recssl.objectives.direct_au import direct_au_terms
@@ -27,6 +28,7 @@ class Ranked(NamedTuple):
         with_batch: See `compare_with_candidates`.
         log_q: See there.
         excluded: See there.
+        seed: Of what a loss draws at random.
     """
 
     users: Tensor
@@ -37,6 +39,7 @@ class Ranked(NamedTuple):
     with_batch: bool = False
     log_q: Tensor | None = None
     excluded: Tensor | None = None
+    seed: int = 0
 
     def beside(self, past: Tensor) -> Self:
         """Return the batch with further candidates of all rows, `[size, dim]`, after the others.
@@ -55,7 +58,7 @@ class Ranked(NamedTuple):
 
 
 class Ranking(nn.Module, ABC):
-    """A ranking loss. Holds settings, no state.
+    """A ranking loss. Most hold settings and no state.
 
     Attributes:
         cosine: Whether it compares directions only, so that stored embeddings have length 1.
@@ -66,6 +69,13 @@ class Ranking(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar loss, and terms for the log."""
+
+    def after_step(self, encoder: NodeEncoder) -> None:
+        """Move what gradients do not train, such as a teacher of `encoder`."""
+
+    def scored(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings whose products are scores, from those of the encoder."""
+        return users, items
 
 
 class BPR(Ranking):

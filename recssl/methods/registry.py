@@ -7,6 +7,7 @@ from torch import nn
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.encoders.lightgcn import LightGCN
+from recssl.methods.bootstrap import BUIR, SelfCF
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
 from recssl.methods.lightgcl import LowRankRecommendation
@@ -78,12 +79,28 @@ class TripletRankingConfig(Section):
     mining: Mining = Field("semihard", description="negatives")
 
 
+class BUIRConfig(Section):
+    """BUIR: user and item predict each other's embedding of a teacher; arXiv:2105.06323."""
+
+    name: Literal["buir"] = "buir"
+    momentum: float = Field(0.995, ge=0, lt=1, description="of the teacher; paper 0.995")
+
+
+class SelfCFConfig(Section):
+    """SelfCF: user and item predict each other, with dropout on the target; arXiv:2107.03019."""
+
+    name: Literal["selfcf"] = "selfcf"
+    dropout: float = Field(0.2, ge=0, lt=1, description="of the entries of the target")
+
+
 RankingConfig = Annotated[
     BPRConfig
     | SampledSoftmaxConfig
     | BilateralSoftmaxConfig
     | DirectAUConfig
-    | TripletRankingConfig,
+    | TripletRankingConfig
+    | BUIRConfig
+    | SelfCFConfig,
     Field(discriminator="name"),
 ]
 
@@ -133,24 +150,33 @@ ContrastConfig = Annotated[
 ]
 
 
-def build_ranking(config: RankingConfig) -> Ranking:
-    """Build the loss of the clean graph."""
+def build_ranking(config: RankingConfig, encoder: NodeEncoder) -> Ranking:
+    """Build the loss of the clean graph on embeddings of `encoder`.
+
+    New weights are drawn from torch's global generator.
+    """
+    ranking: Ranking
     match config:
         case BPRConfig():
-            return BPR()
+            ranking = BPR()
         case SampledSoftmaxConfig():
-            return SampledSoftmax(temperature=config.temperature, cosine=config.cosine)
+            ranking = SampledSoftmax(temperature=config.temperature, cosine=config.cosine)
         case BilateralSoftmaxConfig():
-            return BilateralSoftmax(
+            ranking = BilateralSoftmax(
                 positive_temperature=config.positive_temperature,
                 negative_temperature=config.negative_temperature,
             )
         case DirectAUConfig():
-            return DirectAU(uniformity_weight=config.uniformity_weight)
+            ranking = DirectAU(uniformity_weight=config.uniformity_weight)
         case TripletRankingConfig():
-            return TripletRanking(margin=config.margin, mining=config.mining)
+            ranking = TripletRanking(margin=config.margin, mining=config.mining)
+        case BUIRConfig():
+            ranking = BUIR(encoder, momentum=config.momentum)
+        case SelfCFConfig():
+            ranking = SelfCF(encoder, dropout=config.dropout)
         case _:
             assert_never(config)
+    return ranking
 
 
 def build_recommendation(
@@ -173,7 +199,7 @@ def build_recommendation(
     Raises:
         ConfigError: XSimGCL without a LightGCN of enough layers, LightGCL without a LightGCN.
     """
-    loss = build_ranking(ranking)
+    loss = build_ranking(ranking, encoder)
     queue = ItemQueue(queue_size, encoder.dim) if queue_size else None
     match contrast:
         case None:

@@ -7,9 +7,11 @@ from pydantic import Field, PositiveInt
 from recssl.methods.registry import (
     BilateralSoftmaxConfig,
     BPRConfig,
+    BUIRConfig,
     DirectAUConfig,
     RankingConfig,
     SampledSoftmaxConfig,
+    SelfCFConfig,
     TripletRankingConfig,
 )
 from sslcore.config import Section
@@ -99,8 +101,11 @@ def require_use(sampling: SamplingConfig, ranking: RankingConfig) -> None:
             "sampling.mask leaves out in-batch columns, and drawn negatives are never liked;"
             " set sampling.mask: same_item"
         )
-    if isinstance(ranking, DirectAUConfig) and sampling.negatives != "in_batch":
-        raise ValueError("ranking direct_au has no negatives; set sampling.negatives: in_batch")
+    has_none = isinstance(ranking, DirectAUConfig | BUIRConfig | SelfCFConfig)
+    if has_none and sampling.negatives != "in_batch":
+        raise ValueError(
+            f"ranking {ranking.name} has no negatives; set sampling.negatives: in_batch"
+        )
     if not isinstance(ranking, SampledSoftmaxConfig | BilateralSoftmaxConfig):
         _require_softmax(sampling, ranking)
 

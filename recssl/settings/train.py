@@ -6,10 +6,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from recssl.methods.registry import (
+    BUIRConfig,
     ContrastConfig,
     LightGCLConfig,
     RankingConfig,
     SampledSoftmaxConfig,
+    SelfCFConfig,
     SGLConfig,
     XSimGCLConfig,
 )
@@ -152,6 +154,13 @@ class TrainConfig(Section):
             raise ValueError(
                 f"sampling.queue {self.sampling.queue} does not hold the items of one step; make"
                 f" it at least run.batch_size, {self.run.batch_size}"
+            )
+        if isinstance(self.encoder, TowersConfig) and isinstance(
+            self.ranking, BUIRConfig | SelfCFConfig
+        ):
+            raise ValueError(
+                f"ranking {self.ranking.name} scores by its predictor, which new items do not go"
+                " through; set encoder.name: mf or lightgcn"
             )
         if self.contrast is not None:
             self._require_views(self.contrast)

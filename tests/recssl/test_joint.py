@@ -259,7 +259,7 @@ def test_a_queue_beside_negatives_of_each_row_is_refused() -> None:
 def test_direct_au_logs_its_terms() -> None:
     ids = torch.tensor([0, 1, 2])
     rows = torch.randn(3, DIM, generator=torch.Generator().manual_seed(0))
-    ranking = build_ranking(DirectAUConfig(uniformity_weight=2.0))
+    ranking = build_ranking(DirectAUConfig(uniformity_weight=2.0), lightgcn())
     loss, terms = ranking(Ranked(rows, rows.flip(1), ids, ids))
     expected = terms["alignment"] + 2 * terms["uniformity"]
     assert loss.item() == pytest.approx(expected.item())

@@ -71,6 +71,19 @@ def test_training_finds_the_groups_of_a_log(data: Path, tmp_path: Path) -> None:
     assert {"recall@20_rare", "recall@20_popular", "spread", "effective_rank"} <= checks[1].keys()
 
 
+@pytest.mark.parametrize("name", ["buir", "selfcf"])
+def test_training_without_negatives_finds_the_groups_and_stores_two_vectors_of_a_node(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    settings = config(data, ranking={"name": name}, run={"epochs": 30})
+    result = train(settings, tmp_path / "run")
+    checks = read_history(tmp_path / "run" / "health.jsonl")
+    assert result.recall is not None
+    assert result.recall > checks[0]["recall@20"] + 0.2
+    stored = RunFolder(tmp_path / "run").read_embeddings()
+    assert stored.info.dim == stored.users.shape[1] == stored.items.shape[1] == 16
+
+
 def test_stored_embeddings_are_those_of_the_best_check(data: Path, tmp_path: Path) -> None:
     result = train(config(data), tmp_path / "run")
     stored = RunFolder(tmp_path / "run").read_embeddings()
@@ -127,6 +140,13 @@ KINDS: dict[str, dict[str, Any]] = {
         "contrast": {"name": "simclr", "head_dims": [8, 8]},
         "views": {"perturb": "svd", "rank": 3},
     },
+    "buir": {"ranking": {"name": "buir"}},
+    "buir and simgcl": {
+        "encoder": LIGHTGCN,
+        "ranking": {"name": "buir"},
+        "contrast": {"name": "simgcl"},
+    },
+    "selfcf": {"ranking": {"name": "selfcf", "dropout": 0.5}},
     "hard": {"ranking": {"name": "bpr"}, "sampling": {"negatives": "hard", "count": 2}},
 }
 
@@ -222,6 +242,9 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
         ({"sampling": {"queue": 63}}, "at least run.batch_size, 64"),
         ({"sampling": {"negatives": "uniform", "queue": 64}}, "draws for each row"),
         ({"ranking": {"name": "triplet"}, "sampling": {"queue": 64}}, "read the queue"),
+        ({"ranking": {"name": "buir"}, "sampling": {"negatives": "hard"}}, "has no negatives"),
+        ({"ranking": {"name": "selfcf"}, "sampling": {"queue": 64}}, "read the queue"),
+        ({"ranking": {"name": "selfcf"}, "encoder": {"name": "towers"}}, "its predictor"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"log_q": 1.0}}, "no logits"),
         ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
