@@ -110,7 +110,13 @@ def train(
     config: ConfigFile = None,
     assignments: Assignments = None,
     encoder: Annotated[str | None, typer.Option(help="mf, lightgcn or towers.")] = None,
-    method: Annotated[str | None, typer.Option(help="sampled_softmax, bpr, ...")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="bpr, infonce, bsl, triplet, directau, sgl, simgcl, xsimgcl, lightgcl, buir,"
+            " selfcf, barlow_twins, vicreg, moco, byol, simclr or simsiam."
+        ),
+    ] = None,
     contrast: Annotated[
         str | None, typer.Option(help="Self-supervised part: simgcl, sgl, simclr, byol, ...")
     ] = None,
@@ -121,6 +127,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Learn embeddings of users and items."""
+    from recssl.settings.methods import method_preset
     from recssl.settings.train import TrainConfig
 
     stored = out / "config.yaml"
@@ -134,13 +141,13 @@ def train(
         {
             "data.path": data,
             "encoder.name": encoder,
-            "ranking.name": method,
             "contrast.name": contrast,
             "run.epochs": epochs,
             "run.batch_size": batch_size,
             "run.device": device,
             "run.seed": seed,
         },
+        preset=method_preset(method),
     )
     from recssl import train as job
 

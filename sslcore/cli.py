@@ -42,6 +42,7 @@ def resolve(
     assignments: Sequence[str] | None,
     options: Mapping[str, Any] | None = None,
     derived: Mapping[str, Sequence[str]] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> "SectionT":
     """Return the settings of a command; see `sslcore.config.resolve_config`.
 
@@ -53,7 +54,12 @@ def resolve(
     from sslcore.config import resolve_config
 
     return resolve_config(
-        section, file=file, options=options, assignments=assignments or (), derived=derived
+        section,
+        file=file,
+        options=options,
+        assignments=assignments or (),
+        derived=derived,
+        preset=preset,
     )
 
 

@@ -28,8 +28,11 @@ def resolve_config(
     options: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     derived: Mapping[str, Sequence[str]] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> SectionT:
-    """Build `section` from its defaults, a file, options and assignments, in rising priority.
+    """Build `section` from its defaults, a file, a preset, options and assignments.
+
+    Each overrides those before it.
 
     Args:
         section: What to build.
@@ -39,12 +42,16 @@ def resolve_config(
         derived: Dotted key to those that follow from it. If an option or assignment changes the
             first, and the file holds all the others, as one that a run wrote does, they are
             forgotten.
+        preset: Dotted key to value, None included. A mapping is a whole section; the file's
+            settings of a section stay if it has the preset's `name`, and go if not.
 
     Raises:
         ConfigError: Naming for each problem the dotted key, the reason and, for an unknown key,
             the nearest known ones.
     """
     tree = _read(file) if file else {}
+    for key, value in (preset or {}).items():
+        _assign(tree, key, _joined(value, _pick(tree, key)))
     changes = [(key, value) for key, value in (options or {}).items() if value is not None]
     changes += [_parse(text) for text in assignments]
     for key, value in changes:
@@ -118,6 +125,14 @@ def _forget(tree: dict[str, Any], keys: Sequence[str]) -> None:
             *parents, leaf = key.split(".")
             section = _pick(tree, ".".join(parents)) if parents else tree
             del section[leaf]
+
+
+def _joined(wanted: Any, held: Any) -> Any:
+    """Add to a wanted section what the file sets of the same one."""
+    if not isinstance(wanted, Mapping):
+        return wanted
+    is_same = isinstance(held, Mapping) and held.get("name") == wanted.get("name")
+    return {**wanted, **held} if is_same else dict(wanted)
 
 
 def _assign(tree: dict[str, Any], key: str, value: object) -> None:

@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from recssl.cli import app
+from recssl.methods.registry import BPRConfig
 from recssl.settings.evaluate import EvaluateConfig
 from recssl.settings.export import ExportConfig, RecommendConfig
 from recssl.settings.ingest import IngestConfig
+from recssl.settings.methods import METHODS
 from recssl.settings.report import ReportConfig
 from recssl.settings.train import TrainConfig
 from sslcore.config import Section
@@ -91,6 +93,64 @@ def test_everyday_options_of_training_reach_the_settings(called: list[Any], tmp_
     assert result.stdout.splitlines() == ["7 steps, best after 5, validation recall 0.2500", "e"]
 
 
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("bpr", "mf bpr None uniform"),
+        ("infonce", "mf sampled_softmax None in_batch"),
+        ("sampled_softmax", "mf sampled_softmax None in_batch"),
+        ("bsl", "mf bilateral_softmax None in_batch"),
+        ("triplet", "mf triplet None in_batch"),
+        ("directau", "mf direct_au None in_batch"),
+        ("sgl", "lightgcn bpr sgl uniform"),
+        ("simgcl", "lightgcn bpr simgcl uniform"),
+        ("xsimgcl", "lightgcn bpr xsimgcl uniform"),
+        ("lightgcl", "lightgcn bpr lightgcl uniform"),
+        ("buir", "mf buir None in_batch"),
+        ("selfcf", "mf selfcf None in_batch"),
+        ("barlow_twins", "mf sampled_softmax barlow_twins in_batch"),
+        ("vicreg", "mf sampled_softmax vicreg in_batch"),
+        ("moco", "mf sampled_softmax moco_v2 in_batch"),
+        ("byol", "mf sampled_softmax byol in_batch"),
+        ("simclr", "mf sampled_softmax simclr in_batch"),
+        ("simsiam", "mf sampled_softmax simsiam in_batch"),
+    ],
+)
+def test_a_method_by_name_sets_all_that_belongs_to_it(
+    called: list[Any], method: str, parts: str
+) -> None:
+    result = invoke("train", "data", "--method", method)
+    assert result.exit_code == 0, result.output
+    config = called[0][0][0]
+    contrast = config.contrast and config.contrast.name
+    made = f"{config.encoder.name} {config.ranking.name} {contrast} {config.sampling.negatives}"
+    assert made == parts
+
+
+def test_the_help_names_all_methods() -> None:
+    shown = invoke("train", "--help").stdout
+    for name in METHODS:
+        assert name in shown
+
+
+def test_a_method_by_name_takes_the_place_of_that_of_a_file(
+    called: list[Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "ranking: {name: sampled_softmax, temperature: 0.3}\n"
+        "contrast: {name: simgcl, temperature: 0.5}\nencoder: {name: lightgcn, dim: 8}\n"
+    )
+    words = ("train", "data", "--config", file, "--method")
+    assert invoke(*words, "bpr").exit_code == 0
+    assert invoke(*words, "infonce").exit_code == 0
+    assert invoke(*words, "simgcl", "--set", "sampling.negatives=hard").exit_code == 0
+    bpr, infonce, simgcl = (given[0] for given, _ in called)
+    assert (bpr.ranking, bpr.contrast, bpr.encoder.dim) == (BPRConfig(), None, 8)
+    assert (infonce.ranking.temperature, infonce.contrast) == (0.3, None)
+    assert (simgcl.contrast.temperature, simgcl.sampling.negatives) == (0.5, "hard")
+
+
 def test_lists_go_to_stdout_as_tab_separated_text(called: list[Any]) -> None:
     result = invoke("recommend", "run", "--user", "u", "-k", 3)
     assert result.stdout == "user\trank\titem\tscore\nu\t1\ti\t0.5000\n"
@@ -101,7 +161,9 @@ def test_lists_go_to_stdout_as_tab_separated_text(called: list[Any]) -> None:
     ("words", "message"),
     [
         (("train",), "give the folder of a data set"),
-        (("train", "data", "--method", "bprr"), "did you mean 'bpr'?"),
+        (("train", "data", "--method", "bprr"), "did you mean 'bpr'? known: bpr, infonce, bsl"),
+        (("train", "data", "--method", "dino"), "--method: unknown 'dino'; known: bpr, "),
+        (("train", "data", "--method", "sgl", "--encoder", "mf"), "encoder.name: lightgcn"),
         (("train", "data", "--set", "run.epoch=3"), "did you mean 'epochs'?"),
         (("ingest", "log.csv", "--max-bad", "2"), "max_bad: Input should be less than or equal"),
         (("ingest", "log.csv", "--split", "tim"), "did you mean 'time'?"),

@@ -151,3 +151,15 @@ def test_what_follows_from_a_changed_value_is_forgotten_if_the_file_holds_all_of
 ) -> None:
     file = write(tmp_path, text)
     assert resolve_config(Whole, file=file, assignments=assignments, derived=DERIVED) == expected
+
+
+def test_a_preset_goes_before_the_file_and_after_options(tmp_path: Path) -> None:
+    file = write(tmp_path, "steps: 1\nmodel: {name: small, width: 2}\nshape: square\n")
+    same = {"model": {"name": "small", "width": 5}, "steps": 3}
+    config = resolve_config(Whole, file=file, preset=same, options={"steps": 4})
+    assert (config.model, config.steps, config.shape) == (Small(width=2), 4, "square")
+    other = resolve_config(Whole, file=file, preset={"model": {"name": "large", "depth": 5}})
+    assert (other.model, other.steps) == (Large(depth=5), 1)
+    alone = resolve_config(Whole, preset=same, assignments=["model.width=7"])
+    assert (alone.model, alone.steps) == (Small(width=7), 3)
+    assert same["model"] == {"name": "small", "width": 5}

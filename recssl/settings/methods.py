@@ -1,0 +1,74 @@
+"""Methods by the name that papers give them: all settings that together make one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sslcore.config import suggest
+from sslcore.errors import ConfigError
+
+_Preset = Mapping[str, Any]
+
+
+def _ranking(name: str, **sampling: str) -> _Preset:
+    """Name the settings of a ranking loss alone."""
+    chosen = {f"sampling.{key}": value for key, value in sampling.items()}
+    return {"ranking": {"name": name}, "contrast": None, **chosen}
+
+
+def _on_graph(name: str, **encoder: bool) -> _Preset:
+    """Name the settings of a contrast on the graph, beside BPR as in its paper."""
+    chosen = {f"encoder.{key}": value for key, value in encoder.items()}
+    return {
+        **_ranking("bpr", negatives="uniform"),
+        "contrast": {"name": name},
+        "encoder.name": "lightgcn",
+        "views.perturb": "auto",
+        **chosen,
+    }
+
+
+def _beside(name: str, **settings: int) -> _Preset:
+    """Name the settings of a method of the core, beside whatever ranking loss there is."""
+    return {"contrast": {"name": name, **settings}}
+
+
+METHODS: Mapping[str, _Preset] = {
+    "bpr": _ranking("bpr", negatives="uniform"),
+    "infonce": _ranking("sampled_softmax"),
+    "bsl": _ranking("bilateral_softmax"),
+    "triplet": _ranking("triplet"),
+    "directau": _ranking("direct_au", negatives="in_batch"),
+    "sgl": _on_graph("sgl"),
+    "simgcl": _on_graph("simgcl", skip_input=True),
+    "xsimgcl": _on_graph("xsimgcl", skip_input=True),
+    "lightgcl": _on_graph("lightgcl"),
+    "buir": _ranking("buir", negatives="in_batch"),
+    "selfcf": _ranking("selfcf", negatives="in_batch"),
+    "barlow_twins": _beside("barlow_twins"),
+    "vicreg": _beside("vicreg"),
+    "moco": _beside("moco_v2", queue_size=4096),  # of a batch of 2048 all users may differ
+    "byol": _beside("byol"),
+    "simclr": _beside("simclr"),
+    "simsiam": _beside("simsiam"),
+}
+
+_OTHER_NAMES = {  # as the settings have them
+    "sampled_softmax": "infonce",
+    "bilateral_softmax": "bsl",
+    "direct_au": "directau",
+    "moco_v2": "moco",
+}
+
+
+def method_preset(name: str | None) -> _Preset:
+    """Return the settings behind a name, dotted key to value; none for None.
+
+    Raises:
+        ConfigError: An unknown name.
+    """
+    if name is None:
+        return {}
+    preset = METHODS.get(_OTHER_NAMES.get(name, name))
+    if preset is None:
+        raise ConfigError(f"--method: unknown {name!r}; {suggest(name, list(METHODS))}")
+    return preset
