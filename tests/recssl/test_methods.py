@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recssl.dataset import open_dataset
+from recssl.report.words import LOSSES
 from recssl.run_parts import RunParts, assemble
 from recssl.settings.methods import METHODS
 from recssl.settings.train import TrainConfig
@@ -80,3 +81,9 @@ def test_state_is_complete(name: str, data: Path) -> None:
     resumed.method.load_state_dict(broken.method.state_dict())
     resumed.optimizer.load_state_dict(broken.optimizer.state_dict())
     assert train(resumed, 6, 10) == expected[6:]
+
+
+@each_method
+def test_the_report_has_words_for_every_part(name: str) -> None:
+    chosen = (METHODS[name].get(key) for key in ("ranking", "contrast"))
+    assert all(part["name"] in LOSSES for part in chosen if part)
