@@ -1,11 +1,15 @@
 """Graph filtering without training (GF-CF)."""
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
+from recssl.baselines.histories import filled
 from recssl.matrices import binary, inverse_root, normalised
 from recssl.metrics import count_users
 from recssl.retrieval import IntArray, ScoreArray
@@ -14,6 +18,8 @@ from sslcore.errors import ConfigError
 
 class GraphFilterScorer:
     """A linear low-pass filter of the item graph, plus an ideal one of its lowest frequencies."""
+
+    new_users = "from their known items, which the graph does not hold"
 
     def __init__(
         self, histories: csr_array, low_pass: NDArray[np.float32], ideal_weight: float
@@ -39,6 +45,12 @@ class GraphFilterScorer:
     def with_weight(self, ideal_weight: float) -> "GraphFilterScorer":
         """Return a scorer of the same graph with another weight of the ideal filter."""
         return GraphFilterScorer(self._histories, self._low_pass, ideal_weight)
+
+    def with_known(self, known: csr_array) -> Self:
+        """See `recssl.new_users.ScoresNewUsers`."""
+        fed = copy(self)
+        fed._histories = filled(self._histories, known)  # noqa: SLF001
+        return fed
 
     def scores(self, users: IntArray) -> ScoreArray:
         """See `recssl.retrieval.Scorer`."""

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from recssl.settings.export import FoldInConfig
 from sslcore.config import Section
 
 BaselineName = Literal["popularity", "item_knn", "ease", "ials", "gf_cf"]
@@ -45,6 +46,7 @@ class EvaluateConfig(Section):
     buckets: int = Field(5, gt=0, description="of item popularity")
     seed: int = Field(0, ge=0, description="of the sample, the bootstrap and the baselines")
     baselines: BaselinesConfig = BaselinesConfig()
+    fold_in: FoldInConfig = FoldInConfig()
 
     @field_validator("ks")
     @classmethod
