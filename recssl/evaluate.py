@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recssl.baselines import ease
-from recssl.baselines.tuning import choose, fit_baseline
+from recssl.baselines import limits
+from recssl.baselines.tuning import choose, fit_baseline, fits
 from recssl.fold_in import FoldInScorer
 from recssl.measuring import Measured, Panel, Split, learnt_of
 from recssl.retrieval import EmbeddingScorer, Scorer
@@ -161,9 +161,9 @@ def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> Eval
 
 
 def _refusal(name: BaselineName, split: Split, config: EvaluateConfig) -> str | None:
-    if name != "ease":
-        return None
-    return ease.refusal(split.train.shape[1], config.baselines.ease_memory_gb)
+    wishes = config.baselines
+    train = learnt_of(split, wishes.refit_on or "train")
+    return limits.refusal(name, train, fits(name, wishes), wishes)
 
 
 def _baseline(
@@ -179,7 +179,7 @@ def _baseline(
         learnt_of(split, refit_on),
         choice.settings,
         seed=config.seed,
-        ease_memory_gb=config.baselines.ease_memory_gb,
+        memory_gb=config.baselines.memory_gb,
     )
     fitted = time.perf_counter()
     found, seconds = _measured(panel, scorer, progress, name)

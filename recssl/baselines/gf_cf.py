@@ -12,7 +12,7 @@ from scipy.sparse.linalg import svds
 from recssl.baselines.histories import filled
 from recssl.matrices import binary, inverse_root, normalised
 from recssl.metrics import count_users
-from recssl.retrieval import IntArray, ScoreArray
+from recssl.retrieval import BLOCK, IntArray, ScoreArray
 from sslcore.errors import ConfigError
 
 
@@ -55,8 +55,11 @@ class GraphFilterScorer:
     def scores(self, users: IntArray) -> ScoreArray:
         """See `recssl.retrieval.Scorer`."""
         rows = self._histories[users]
-        neighbours = (rows @ self._upwards).T.toarray()
-        linear: ScoreArray = np.ascontiguousarray((self._upwards @ neighbours).T)
+        linear = np.empty((len(users), self._histories.shape[1]), np.float32)
+        step = max(1, BLOCK // max(1, self._upwards.shape[1]))
+        for start in range(0, len(users), step):
+            neighbours = (rows[start : start + step] @ self._upwards).T.toarray()
+            linear[start : start + step] = (self._upwards @ neighbours).T
         if self._ideal_weight:
             ideal = torch.from_numpy(rows @ self._into)
             torch.from_numpy(linear).addmm_(ideal, self._out_of.T)

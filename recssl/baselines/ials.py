@@ -107,11 +107,16 @@ class _Side:
         shared = self._settings[0] * (others.T @ others)
         padded = torch.cat([others, torch.zeros(1, others.shape[1])])  # the last row is no item
         for rows in self._batches:
-            gathered = padded[self._columns(rows)]
-            left = torch.baddbmm(shared, gathered.transpose(1, 2), gathered)
+            left, right = shared.expand(len(rows), -1, -1), padded.new_zeros(len(rows), len(shared))
+            for columns in torch.split(
+                self._columns(rows), _ENTRIES, dim=1
+            ):  # several only for one row
+                gathered = padded[columns]
+                left = torch.baddbmm(left, gathered.transpose(1, 2), gathered)
+                right += gathered.sum(1)
             left.diagonal(dim1=1, dim2=2).add_(self._l2[rows].float()[:, None])
             factor = torch.linalg.cholesky(left)
-            solved[rows] = torch.cholesky_solve(gathered.sum(1)[:, :, None], factor)[:, :, 0]
+            solved[rows] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
         return solved
 
     def _columns(self, rows: IntArray) -> Tensor:

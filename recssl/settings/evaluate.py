@@ -25,7 +25,12 @@ class BaselinesConfig(Section):
         description="what the chosen settings are fitted on; default what the run learnt from,"
         " without a run train",
     )
-    ease_memory_gb: float = Field(2.0, gt=0, description="EASE is left out above it")
+    memory_gb: float = Field(
+        2.0, gt=0, description="a baseline that would take more beside the log is left out"
+    )
+    hours: float = Field(
+        12.0, gt=0, description="one whose fits would take more, roughly, on one core is left out"
+    )
 
     @field_validator("names")
     @classmethod

@@ -182,7 +182,7 @@ def test_users_without_history_are_counted_and_alone_they_are_refused(tmp_path: 
 
 
 def test_ease_is_left_out_with_the_reason_where_it_does_not_fit() -> None:
-    wishes = QUICK.baselines.model_copy(update={"ease_memory_gb": 1e-7})
+    wishes = QUICK.baselines.model_copy(update={"memory_gb": 1e-7})
     result = evaluate_scorer(None, split(), QUICK.model_copy(update={"baselines": wishes}), quiet())
     assert [model["name"] for model in result["models"]] == ["popularity"]
     assert result["left_out"][0]["name"] == "ease"

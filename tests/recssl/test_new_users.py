@@ -81,7 +81,7 @@ def test_a_baseline_scores_a_new_user_like_a_known_one_of_the_same_history(
     name: BaselineName, dataset: Dataset
 ) -> None:
     train, support = dataset.train, dataset.support
-    scorer = fit_baseline(name, train, settings_of(name), seed=0, ease_memory_gb=1)
+    scorer = fit_baseline(name, train, settings_of(name), seed=0, memory_gb=1)
     assert isinstance(scorer, ScoresNewUsers)
     new = int(np.flatnonzero(count_entries(support))[0])
     known = support.tolil()
@@ -98,7 +98,7 @@ def test_a_baseline_scores_a_new_user_like_a_known_one_of_the_same_history(
 
 
 def test_half_an_epoch_of_ials_solves_for_the_user_alone(dataset: Dataset) -> None:
-    scorer = fit_baseline("ials", dataset.train, settings_of("ials"), seed=0, ease_memory_gb=1)
+    scorer = fit_baseline("ials", dataset.train, settings_of("ials"), seed=0, memory_gb=1)
     assert isinstance(scorer, ScoresNewUsers)
     items = scorer._factors[1].numpy().astype(np.float64)  # type: ignore[attr-defined]
     new = int(np.flatnonzero(count_entries(dataset.support))[0])
