@@ -66,7 +66,7 @@ def tuned(full: Parts) -> dict[str, Any]:
     config = EvaluateConfig(
         ks=(10, 20, 50),
         seed=SEED,
-        baselines=BaselinesConfig(refit_on="train+valid", ease_memory_gb=3.0),
+        baselines=BaselinesConfig(refit_on="train+valid", memory_gb=3.0),
     )
     parts = cut_validation(full, share=SHARE, seed=SEED)
     with Progress("baselines", unit="users") as progress:

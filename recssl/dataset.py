@@ -19,10 +19,12 @@ from scipy.sparse import csr_array
 from recssl.dataset_summary import summarise
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.fingerprint import digest_features, digest_ids, digest_values
+from recssl.new_users import support_of
 from sslcore.files import require_new_folder, whole_folder
 
 PARTS = ("train", "valid", "test")
-PART = pl.Enum(PARTS)
+SUPPORT = "support"  # what is known of users whom train does not have; written if there is any
+PART = pl.Enum((*PARTS, SUPPORT))
 INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "user": pl.Int32,
     "item": pl.Int32,
@@ -42,6 +44,11 @@ class Parts(NamedTuple):
     train: csr_array
     valid: csr_array
     test: csr_array
+
+    @property
+    def support(self) -> csr_array:
+        """Empty: nobody is new and partly known."""
+        return csr_array(self.train.shape, dtype=np.float32)
 
 
 class Dataset:
@@ -71,13 +78,22 @@ class Dataset:
         """What is looked at once, like `train`."""
         return self._matrix("test")
 
+    @cached_property
+    def support(self) -> csr_array:
+        """What is known of users of valid and test whom train does not have, like `train`."""
+        if (self.folder / SUPPORT).exists():
+            return self._matrix(SUPPORT)
+        return csr_array((self.num_users, self.num_items), dtype=np.float32)
+
     def learnt(self, learn_from: LearnFrom) -> csr_array:
         """Return what a run with this `data.learn_from` trains on, like `train`."""
-        return self.train if learn_from == "train" else csr_array(self.train + self.valid)
+        if learn_from == "train":
+            return self.train
+        return csr_array(self.train + self.valid + support_of(self.valid, self.support))
 
     @property
     def parts(self) -> Parts:
-        """All three matrices."""
+        """The matrices of `PARTS`."""
         return Parts(self.train, self.valid, self.test)
 
     @cached_property
@@ -199,11 +215,12 @@ def write_dataset(
     shape = (len(users), len(items))
     digest = blake2b(digest_size=16)
     with whole_folder(folder) as draft:
-        matrices = []
-        for part in PARTS:
+        matrices: dict[str, csr_array] = {}
+        for part in (*PARTS, SUPPORT):
             matrix = _matrix_of(table.filter(part=part).select("user", "item", "weight"), shape)
-            _write_matrix(draft / part, matrix, digest)
-            matrices.append(matrix)
+            if matrix.nnz or part != SUPPORT:
+                _write_matrix(draft / part, matrix, digest)
+                matrices[part] = matrix
         for ids in (users["id"], items["id"]):
             digest_ids(ids, digest)
         digest_features(users.drop("user", "id"), "user", digest)
@@ -213,7 +230,7 @@ def write_dataset(
             digest_values(digest, table["time"].to_numpy())
         facts = {"format": _FORMAT, "fingerprint": digest.hexdigest(), "has_times": has_times}
         facts |= {"num_users": shape[0], "num_items": shape[1], "split": dict(split or {})}
-        facts |= summarise(dict(zip(PARTS, matrices, strict=True)))
+        facts |= summarise(matrices)
         (draft / "dataset.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
         (draft / "config.yaml").write_text(config, encoding="utf-8")
         table.write_parquet(draft / "interactions.parquet", compression="lz4")

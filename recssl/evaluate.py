@@ -5,7 +5,8 @@ RUN/metrics.json holds
     format            1
     data              fingerprint, folder and counts of the data set
     protocol          see `recssl.measuring.Panel.describe`
-    models            one per method: `name`, `settings`, how they were chosen, and
+    models            one per method: `name`, `settings`, how they were chosen, `new_users` (how
+                      users without a learnt interaction were scored; null without any), and
                       `recssl.measuring.Panel.result`; the run comes first
     comparisons       paired differences of the first model to every other
     left_out          baselines that were not fitted, and why
@@ -16,17 +17,18 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recssl.baselines import ease
-from recssl.baselines.tuning import choose, fit_baseline
-from recssl.matrices import union
-from recssl.measuring import Measured, Panel, Split
+from recssl.baselines import limits
+from recssl.baselines.tuning import choose, fit_baseline, fits
+from recssl.fold_in import FoldInScorer
+from recssl.measuring import Measured, Panel, Split, learnt_of
 from recssl.retrieval import EmbeddingScorer, Scorer
 from recssl.settings.evaluate import BaselineName, EvaluateConfig
 from recssl.settings.train import TrainConfig
-from recssl.trained_run import open_run
+from recssl.trained_run import TrainedRun, open_run
 from sslcore.console import Progress
 from sslcore.errors import ConfigError
 from sslcore.files import write_text
@@ -62,7 +64,7 @@ def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str,
     opened = open_run(run, config.data)
     dataset, info = opened.dataset, opened.embeddings.info
     result = evaluate_scorer(
-        EmbeddingScorer(opened.embeddings.users, opened.embeddings.items),
+        _scorer(opened, config),
         dataset,
         _as_trained(config, opened.config, run),
         progress,
@@ -103,15 +105,14 @@ def evaluate_scorer(
 
     Raises:
         DatasetError: No user has an interaction to find in the part, or, for tuning, in valid; or
-            none of them has a training interaction.
+            nothing is known of any of them.
     """
-    panel = Panel(split, config)
-    if not reads_features:
-        panel.require_history()
+    panel = Panel(split, config, knows_everybody=reads_features)
     entries: list[_Entry] = []
     if scorer is not None:
         found, seconds = _measured(panel, scorer, progress, name)
-        facts = {"settings": {}, **(about or {}), "rank_seconds": seconds}
+        facts = {"settings": {}, **(about or {}), "new_users": panel.how_new_users(scorer)}
+        facts["rank_seconds"] = seconds
         entries.append(_Entry(name, facts, found))
     left_out = []
     for baseline in config.baselines.names:
@@ -134,6 +135,14 @@ def evaluate_scorer(
     }
 
 
+def _scorer(opened: TrainedRun, config: EvaluateConfig) -> Scorer:
+    users, items = opened.embeddings.users, opened.embeddings.items
+    if opened.reads_features:
+        return EmbeddingScorer(users, items)
+    prepare = partial(opened.fold_in_users, config.fold_in)
+    return FoldInScorer(users, items, opened.learnt, prepare)
+
+
 def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> EvaluateConfig:
     """Let the baselines learn from what the run learnt from, unless something else is asked for.
 
@@ -152,9 +161,9 @@ def _as_trained(config: EvaluateConfig, trained: TrainConfig, run: Path) -> Eval
 
 
 def _refusal(name: BaselineName, split: Split, config: EvaluateConfig) -> str | None:
-    if name != "ease":
-        return None
-    return ease.refusal(split.train.shape[1], config.baselines.ease_memory_gb)
+    wishes = config.baselines
+    train = learnt_of(split, wishes.refit_on or "train")
+    return limits.refusal(name, train, fits(name, wishes), wishes)
 
 
 def _baseline(
@@ -165,13 +174,12 @@ def _baseline(
     choice = choose(name, split, config, progress.note)
     tuned = time.perf_counter()
     refit_on = config.baselines.refit_on or "train"
-    train = split.train if refit_on == "train" else union(split.train, split.valid)
     scorer = fit_baseline(
         name,
-        train,
+        learnt_of(split, refit_on),
         choice.settings,
         seed=config.seed,
-        ease_memory_gb=config.baselines.ease_memory_gb,
+        memory_gb=config.baselines.memory_gb,
     )
     fitted = time.perf_counter()
     found, seconds = _measured(panel, scorer, progress, name)
@@ -180,6 +188,7 @@ def _baseline(
         "chosen_by": choice.metric,
         "tried": choice.tried,
         "fitted_on": refit_on,
+        "new_users": panel.how_new_users(scorer),
         "tune_seconds": round(tuned - began, 2),
         "fit_seconds": round(fitted - tuned, 2),
         "rank_seconds": seconds,

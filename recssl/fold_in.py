@@ -4,6 +4,7 @@ Neither way asks how the run was trained; both need the stored embeddings only, 
 often a pair occurred plays no part.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy.sparse import csr_array
 
 from recssl.matrices import binary, inverse_root
 from recssl.metrics import count_entries, count_users
-from recssl.retrieval import IntArray
+from recssl.new_users import unlearnt
+from recssl.retrieval import EmbeddingScorer, IntArray
 from sslcore.errors import ShapeError
 
 FloatMatrix = NDArray[np.float32]
@@ -130,6 +132,41 @@ class PropagationFoldIn:
     def embed(self, histories: csr_array) -> FloatMatrix:
         """See `FoldIn`."""
         return (self.propagated(histories) @ self._map).astype(np.float32)
+
+
+class FoldInScorer(EmbeddingScorer):
+    """Stored embeddings; users that were not trained can be folded in."""
+
+    new_users = "fold-in of their known items"
+
+    def __init__(
+        self,
+        users: FloatMatrix,
+        items: FloatMatrix,
+        learnt: csr_array,
+        fold_in: Callable[[], FoldIn],
+    ) -> None:
+        """Take the embeddings.
+
+        Args:
+            users: `[num_users, dim]`.
+            items: `[num_items, dim]`.
+            learnt: What they were trained on, `[num_users, num_items]`.
+            fold_in: Prepares the way; called when it is needed.
+        """
+        super().__init__(users, items)
+        self._learnt = learnt
+        self._fold_in = fold_in
+
+    def with_known(self, known: csr_array) -> "FoldInScorer":
+        """See `recssl.new_users.ScoresNewUsers`."""
+        missing = unlearnt(known, self._learnt)
+        rows = np.flatnonzero(count_entries(missing))
+        if not len(rows):
+            return self
+        users = np.array(self._users, np.float32)
+        users[rows] = self._fold_in().embed(missing[rows])
+        return FoldInScorer(users, self._items, self._learnt, self._fold_in)
 
 
 def rows_without(histories: csr_array, learnt: csr_array) -> IntArray:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from recssl.fold_in import RidgeFoldIn, rows_without
+from recssl.matrices import union
 from recssl.metrics import (
     count_entries,
     count_users,
@@ -19,8 +21,10 @@ from recssl.metrics import (
     recall,
     recall_by_bucket,
 )
+from recssl.new_users import unlearnt
 from recssl.readout import Readout
 from recssl.retrieval import EmbeddingScorer, top_k
+from recssl.settings.export import FoldInConfig
 from sslcore.diagnostics import Health, measure_health
 from sslcore.errors import DivergedError
 from sslcore.training.loop import WAY_OUT
@@ -69,7 +73,7 @@ class RecMonitor:
 
     Attributes:
         num_users: Validation users that are measured.
-        without_history: How many of them nothing is learnt of.
+        left_out: Users with validation items of whom nothing is known that is learnt from.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class RecMonitor:
         train: csr_array,
         valid: csr_array,
         *,
+        support: csr_array | None = None,
         num_users: int,
         seed: int,
     ) -> None:
@@ -89,6 +94,9 @@ class RecMonitor:
             readout: Makes embeddings as they are stored.
             train: What is learnt from, `[users, items]`; never recommended.
             valid: What recall is measured on; may be empty.
+            support: What is known of users without an entry in `train`, who are folded in from it
+                and never scored by their untrained rows; None for an encoder that reads features,
+                which knows all users.
             num_users: Validation users looked at, at most.
             seed: Of the choice.
         """
@@ -98,9 +106,14 @@ class RecMonitor:
         self._valid = valid
         rng = np.random.default_rng(seed)
         with_items = np.flatnonzero(np.diff(valid.indptr))
-        self._panel = np.sort(rng.permutation(with_items)[:num_users])
+        self._seen = train if support is None else union(train, unlearnt(support, train))
+        unknown = np.zeros(0, np.int64) if support is None else rows_without(self._seen, train)
+        known = with_items[~np.isin(with_items, unknown)]
+        self.left_out = len(with_items) - len(known)
+        self._panel = np.sort(rng.permutation(known)[:num_users])
         self.num_users = len(self._panel)
-        self.without_history = int((count_entries(train, self._panel) == 0).sum())
+        is_new = count_entries(train, self._panel) == 0
+        self._new = self._panel[is_new] if support is not None else self._panel[:0]
         self._buckets = popularity_buckets(count_users(train), len(BUCKETS))
         self._pairs = _sample_pairs(train, rng)
 
@@ -117,8 +130,8 @@ class RecMonitor:
         stored_users, stored_items = self._readout(users, items)
         if not len(self._panel):
             return RecMeasurement(health, None, None, {}, stored_users, stored_items)
-        scorer = EmbeddingScorer(stored_users, stored_items)
-        found = top_k(scorer, self._panel, self._train, RANKS).items
+        scorer = EmbeddingScorer(self._folded(stored_users, stored_items), stored_items)
+        found = top_k(scorer, self._panel, self._seen, RANKS).items
         hits = find_hits(found, self._panel, self._valid)
         wanted = count_entries(self._valid, self._panel)
         rows = recall_by_bucket(found, self._panel, self._valid, self._buckets, RANKS)
@@ -130,6 +143,18 @@ class RecMonitor:
             stored_users,
             stored_items,
         )
+
+    def _folded(
+        self, users: NDArray[np.float32], items: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the users, those measured ones that are not trained folded in."""
+        if not len(self._new):
+            return users
+        wishes = FoldInConfig()
+        fold_in = RidgeFoldIn(self._train, items, unseen=wishes.unseen, shrinkage=wishes.shrinkage)
+        rows = users.copy()
+        rows[self._new] = fold_in.embed(self._seen[self._new])
+        return rows
 
     def _health(self, users: Tensor, items: Tensor) -> Health:
         pair_users, pair_items = (

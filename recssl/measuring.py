@@ -8,7 +8,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recssl.bootstrap import interval, resampled_means
+from recssl.dataset import LearnFrom
 from recssl.errors import DatasetError
+from recssl.fold_in import rows_without
 from recssl.matrices import binary, union
 from recssl.metrics import (
     FloatArray,
@@ -20,10 +22,11 @@ from recssl.metrics import (
     popularity_buckets,
     recall_by_bucket,
 )
+from recssl.new_users import ScoresNewUsers, keep_rows, support_of
 from recssl.retrieval import IntArray, Scorer, top_k
 from recssl.settings.evaluate import EvaluateConfig
 
-GROUPS = ("few", "some", "many")  # training interactions of the user, by terciles
+GROUPS = ("few", "some", "many")  # known interactions of the user, by terciles
 
 _CHUNK = 4096
 
@@ -46,6 +49,18 @@ class Split(Protocol):
         """Looked at once."""
         ...
 
+    @property
+    def support(self) -> csr_array:
+        """Known of users of valid and test whom train does not have."""
+        ...
+
+
+def learnt_of(split: Split, learn_from: LearnFrom) -> csr_array:
+    """Return what methods are fitted on, every entry 1; of the support only that of valid users."""
+    if learn_from == "train":
+        return split.train
+    return union(union(split.train, split.valid), support_of(split.valid, split.support))
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -67,50 +82,77 @@ class Measured:
 class Panel:
     """The users that are measured: those with something to find that they have not seen."""
 
-    def __init__(self, split: Split, config: EvaluateConfig) -> None:
+    def __init__(
+        self, split: Split, config: EvaluateConfig, *, knows_everybody: bool = False
+    ) -> None:
         """Choose the users, and what they have seen.
 
-        Seen are the training items and, for the test part, the validation items; what a user has
-        seen before is not counted as something to find.
+        Seen are the training items, the support and, for the test part, the validation items; what
+        a user has seen before is not counted as something to find. Users who have seen nothing that
+        is learnt from are left out for all methods alike.
+
+        Args:
+            split: A data set, or its parts.
+            config: What is measured.
+            knows_everybody: Leave no user out, for a method that reads features of users.
 
         Raises:
             DatasetError: No user is left.
         """
         self.config = config
         for_test = config.part == "test"
-        self._seen = union(split.train, split.valid) if for_test else split.train
+        known = union(split.train, split.support)
+        self._seen = union(known, split.valid) if for_test else known
+        self._masked = ["train", *["valid"] * for_test, *["support"] * bool(split.support.nnz)]
         wanted = binary(split.test if for_test else split.valid)
         self._relevant = wanted - wanted.multiply(binary(self._seen))
         self._relevant.eliminate_zeros()
         self._relevant.sort_indices()
         self.known_before = int(wanted.nnz - self._relevant.nnz)
-        self.users = _sample(self._relevant, config)
-        if not len(self.users):
-            raise DatasetError(
-                f"no user has an unseen interaction in part {config.part}: nothing to measure"
-            )
+        learn_from = (config.baselines.refit_on if for_test else None) or "train"
+        learnt = learnt_of(split, learn_from)
+        self.users = self._choose(None if knows_everybody else learnt)
         self._num_relevant = count_entries(self._relevant, self.users)
-        self._history = count_entries(split.train, self.users)
-        learns_both = for_test and config.baselines.refit_on == "train+valid"
-        learnt = self._seen if learns_both else split.train
-        self.without_history = int((count_entries(learnt, self.users) == 0).sum())
+        self._history = count_entries(known, self.users)
+        is_new = count_entries(learnt, self.users) == 0
+        self.without_history = int(is_new.sum())
+        is_measured = np.zeros(len(count_entries(known)), np.bool_)
+        is_measured[self.users] = True
+        self._known = keep_rows(self._seen, is_measured)
         self.groups, self.group_names = _terciles(self._history)
         self._popularity = count_users(split.train)
         self._buckets = popularity_buckets(self._popularity, config.buckets)
         self.metrics: tuple[str, ...] = ()
 
-    def require_history(self) -> None:
-        """Refuse users of whom nothing was learnt.
+    def _choose(self, learnt: csr_array | None) -> IntArray:
+        """Return the users that are measured: all, or those of whom something in `learnt` is known.
 
         Raises:
-            DatasetError: None of the measured users has a training interaction.
+            DatasetError: There are none.
         """
-        if self.without_history == len(self.users):
+        part = self.config.part
+        users = np.flatnonzero(count_entries(self._relevant))
+        if not len(users):
             raise DatasetError(
-                f"none of the {len(self.users)} users with something to find in part"
-                f" {self.config.part} has a training interaction, so no method knows them; ingest"
-                " with another --split, or train encoder towers on user features"
+                f"no user has an unseen interaction in part {part}: nothing to measure"
             )
+        known = users
+        if learnt is not None:
+            known = users[~np.isin(users, rows_without(self._seen, learnt))]
+        self.left_out = len(users) - len(known)
+        if not len(known):
+            raise DatasetError(
+                f"of none of the {len(users)} users with something to find in part {part} is"
+                " anything known that was learnt from; ingest with another --split (new_users"
+                " keeps a known part), or train encoder towers on user features"
+            )
+        return _sample(known, self.config)
+
+    def how_new_users(self, scorer: Scorer) -> str | None:
+        """Say how a method scores the users without a learnt interaction; None without any."""
+        if not self.without_history:
+            return None
+        return scorer.new_users if isinstance(scorer, ScoresNewUsers) else "like all users"
 
     def measure(self, scorer: Scorer, advance: Callable[[int], None]) -> Measured:
         """Rank all unseen items for every user, and compute everything.
@@ -141,14 +183,14 @@ class Panel:
         """Say how it was measured, for metrics.json."""
         with_items = int((count_entries(self._relevant) > 0).sum())
         config = self.config
-        masked = ["train", "valid"] if config.part == "test" else ["train"]
         return {
             "part": config.part,
             "ranked": "all items",
-            "masked": masked,
+            "masked": self._masked,
             "users": len(self.users),
             "users_with_items_to_find": with_items,
             "users_without_history": self.without_history,
+            "users_unknown_left_out": self.left_out,
             "already_seen_not_counted": self.known_before,
             "ks": list(config.ks),
             "groups": self._describe_groups(),
@@ -178,6 +220,8 @@ class Panel:
 
     def _rank(self, scorer: Scorer, advance: Callable[[int], None]) -> tuple[IntArray, FloatArray]:
         """Return the lists, `[users, largest k]`, and the metrics, `[users, metrics]`."""
+        if self.without_history and isinstance(scorer, ScoresNewUsers):
+            scorer = scorer.with_known(self._known)
         lists, values = [], []
         for start in range(0, len(self.users), _CHUNK):
             users = self.users[start : start + _CHUNK]
@@ -211,8 +255,7 @@ class Panel:
         return described
 
 
-def _sample(relevant: csr_array, config: EvaluateConfig) -> IntArray:
-    users = np.flatnonzero(count_entries(relevant))
+def _sample(users: IntArray, config: EvaluateConfig) -> IntArray:
     if config.max_users is None or len(users) <= config.max_users:
         return users
     rng = np.random.default_rng(config.seed)

@@ -25,5 +25,21 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         f"{protocol['part']} part, {protocol['users']:,} users, {protocol['ranked']} ranked,"
         f" seen in {' and '.join(protocol['masked'])} masked"
     )
+    lines += _new_users(metrics)
     lines += [f"left out: {entry['reason']}" for entry in metrics["left_out"]]
     return "\n".join(lines)
+
+
+def _new_users(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how users without a learnt interaction were treated, where there are any."""
+    protocol, lines = metrics["protocol"], []
+    new, unknown = (
+        protocol.get(key, 0) for key in ("users_without_history", "users_unknown_left_out")
+    )
+    if new:
+        ways = {model["name"]: model.get("new_users") for model in metrics["models"]}
+        told = "; ".join(f"{name} {how}" for name, how in ways.items() if how)
+        lines.append(f"{new:,} of the users were not learnt from, and scored by {told}")
+    if unknown:
+        lines.append(f"left out: {unknown:,} users of whom nothing is known")
+    return lines

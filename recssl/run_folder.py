@@ -6,8 +6,8 @@ RUN/
     health.jsonl            one line per health check
     checkpoint/             see `sslcore.training.checkpoint`
     encoder.safetensors     weights of the best step, with encoder.json beside it
-    embeddings.safetensors  the result: users and items, ready for inner products
-    embeddings.json         of which data set, by which method, of which step
+    embeddings.safetensors  the result: users and items, ready for inner products; its metadata says
+                            of which data set, by which method, of which step
 """
 
 import json
@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from recssl.settings.train import TrainConfig
 from sslcore.config import dump_config, resolve_config
@@ -34,6 +33,7 @@ MAY_DIFFER = frozenset(
     {"data.path", "run.device", "run.checkpoint_minutes"}  # the fingerprint tells the data
 )
 _FORMAT = 1
+_ABOUT = "about"  # key of the metadata, a JSON text
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +108,16 @@ class RunFolder(TrainingFolder):
             yield
 
     def write_embeddings(self, embeddings: Embeddings) -> None:
-        """Write users and items, each file whole or not at all.
+        """Write users and items, and where they come from, as one file: whole or not at all.
 
         Raises:
             OutputError: The disk is full, or the place cannot be written.
         """
         with whole_file(self.embeddings) as draft:
             sides = {"users": embeddings.users, "items": embeddings.items}
-            write_tensors(draft, {name: torch.from_numpy(rows) for name, rows in sides.items()})
-        about = {"format": _FORMAT, **asdict(embeddings.info)}
-        write_text(self.embeddings.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
+            tensors = {name: torch.from_numpy(rows) for name, rows in sides.items()}
+            about = json.dumps({"format": _FORMAT, **asdict(embeddings.info)})
+            write_tensors(draft, tensors, {_ABOUT: about})
 
     def read_embeddings(self) -> Embeddings:
         """Read what `write_embeddings` wrote.
@@ -129,14 +129,16 @@ class RunFolder(TrainingFolder):
             raise CheckpointError(
                 f"{self.path} holds no embeddings; train first, or finish with --resume"
             )
-        neighbour = self.embeddings.with_suffix(".json")
         try:
-            about: dict[str, Any] = json.loads(neighbour.read_text(encoding="utf-8"))
-            if {"fingerprint", "data"} - about.keys():
-                raise CheckpointError(f"{neighbour} lacks fingerprint or data; train again")
-            if about.pop("format") != _FORMAT:
-                raise CheckpointError(f"{neighbour}: of another version; train again")
-            tensors = load_file(self.embeddings)
-            return Embeddings(tensors["users"], tensors["items"], EmbeddingsInfo(**about))
+            with safe_open(self.embeddings, framework="np") as file:
+                about: dict[str, Any] = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+                if {"fingerprint", "data"} - about.keys():
+                    raise CheckpointError(
+                        f"{self.embeddings} lacks fingerprint or data; train again"
+                    )
+                if about.pop("format") != _FORMAT:
+                    raise CheckpointError(f"{self.embeddings}: of another version; train again")
+                users, items = (file.get_tensor(name) for name in ("users", "items"))
+            return Embeddings(users, items, EmbeddingsInfo(**about))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{self.embeddings}: damaged ({error}); train again") from error

@@ -55,8 +55,12 @@ class RunParts:
         return (
             f"{graph.num_users} users, {graph.num_items} items, {graph.num_edges} interactions;"
             f" {method_name(self.config)} of {self.method.encoder.dim} dimensions on"
-            f" {device.type}, up to {self.steps} steps of {run.batch_size}"
+            f" {device.type}, up to {self.steps} steps of {run.batch_size}{self._left_out()}"
         )
+
+    def _left_out(self) -> str:
+        count = self.monitor.left_out
+        return f"; {count} validation users of whom nothing is known are left out" if count else ""
 
 
 def method_name(config: TrainConfig) -> str:
@@ -94,10 +98,11 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         readout,
         learnt,
         valid,
+        support=None if isinstance(config.encoder, TowersConfig) else dataset.support,
         num_users=config.run.health_samples,
         seed=config.run.seed,
     )
-    _require_history(config, monitor)
+    _require_known_users(monitor)
     return RunParts(
         config,
         dataset,
@@ -149,19 +154,18 @@ def _matrices(config: TrainConfig, dataset: Dataset) -> tuple[csr_array, csr_arr
     return learnt, csr_array(dataset.valid.shape, dtype=dataset.valid.dtype)
 
 
-def _require_history(config: TrainConfig, monitor: RecMonitor) -> None:
-    """Refuse to choose the best step by users of whom nothing is learnt.
+def _require_known_users(monitor: RecMonitor) -> None:
+    """Refuse to choose the best step by users of whom nothing is known.
 
     Raises:
-        LogError: None of the measured users has a training interaction.
+        LogError: There is a validation part, and it has no other ones.
     """
-    if isinstance(config.encoder, TowersConfig) or not monitor.num_users:
-        return
-    if monitor.without_history == monitor.num_users:
+    if monitor.left_out and not monitor.num_users:
         raise LogError(
-            f"none of the {monitor.num_users} measured users of the validation part has a training"
-            " interaction, so the best step cannot be chosen; ingest with another --split, or keep"
-            " the last step with --set data.learn_from=train+valid"
+            f"of none of the {monitor.left_out} users of the validation part is anything known that"
+            " is learnt from, so the best step cannot be chosen; ingest with another --split"
+            " (new_users keeps a known part), or keep the last step with"
+            " --set data.learn_from=train+valid"
         )
 
 

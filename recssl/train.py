@@ -34,7 +34,7 @@ class TrainResult:
     """Where a run ended.
 
     Attributes:
-        embeddings: Users and items; `embeddings.json` beside them says where they come from.
+        embeddings: Users and items, and where they come from.
         steps: Optimiser steps done.
         best_step: That of the embeddings.
         recall: On the validation part at that step; None without one.

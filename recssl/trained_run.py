@@ -58,7 +58,7 @@ class TrainedRun:
     def everything(self) -> csr_array:
         """Return all interactions that are known, learnt from or not, `[users, items]`."""
         dataset = self.dataset
-        return union(union(dataset.train, dataset.valid), dataset.test)
+        return union(union(dataset.train, dataset.support), union(dataset.valid, dataset.test))
 
     def usable(self, side: Side, untrained: Untrained) -> NDArray[np.bool_]:
         """Return the rows whose embeddings are worth using; see `ExportConfig.untrained`."""

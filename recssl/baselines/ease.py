@@ -19,7 +19,7 @@ def refusal(num_items: int, memory_gb: float) -> str | None:
         return None
     return (
         f"EASE holds items x items numbers, {needed:.1f} GB for {num_items} items,"
-        f" which is more than ease_memory_gb {memory_gb:g}"
+        f" which is more than baselines.memory_gb {memory_gb:g}"
     )
 
 

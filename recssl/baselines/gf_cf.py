@@ -1,19 +1,25 @@
 """Graph filtering without training (GF-CF)."""
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
+from recssl.baselines.histories import filled
 from recssl.matrices import binary, inverse_root, normalised
 from recssl.metrics import count_users
-from recssl.retrieval import IntArray, ScoreArray
+from recssl.retrieval import BLOCK, IntArray, ScoreArray
 from sslcore.errors import ConfigError
 
 
 class GraphFilterScorer:
     """A linear low-pass filter of the item graph, plus an ideal one of its lowest frequencies."""
+
+    new_users = "from their known items, which the graph does not hold"
 
     def __init__(
         self, histories: csr_array, low_pass: NDArray[np.float32], ideal_weight: float
@@ -40,11 +46,20 @@ class GraphFilterScorer:
         """Return a scorer of the same graph with another weight of the ideal filter."""
         return GraphFilterScorer(self._histories, self._low_pass, ideal_weight)
 
+    def with_known(self, known: csr_array) -> Self:
+        """See `recssl.new_users.ScoresNewUsers`."""
+        fed = copy(self)
+        fed._histories = filled(self._histories, known)  # noqa: SLF001
+        return fed
+
     def scores(self, users: IntArray) -> ScoreArray:
         """See `recssl.retrieval.Scorer`."""
         rows = self._histories[users]
-        neighbours = (rows @ self._upwards).T.toarray()
-        linear: ScoreArray = np.ascontiguousarray((self._upwards @ neighbours).T)
+        linear = np.empty((len(users), self._histories.shape[1]), np.float32)
+        step = max(1, BLOCK // max(1, self._upwards.shape[1]))
+        for start in range(0, len(users), step):
+            neighbours = (rows[start : start + step] @ self._upwards).T.toarray()
+            linear[start : start + step] = (self._upwards @ neighbours).T
         if self._ideal_weight:
             ideal = torch.from_numpy(rows @ self._into)
             torch.from_numpy(linear).addmm_(ideal, self._out_of.T)

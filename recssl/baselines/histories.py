@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from recssl.matrices import union
 from recssl.metrics import count_entries
+from recssl.new_users import unlearnt
 from recssl.retrieval import IntArray, ScoreArray
 
 
@@ -37,6 +39,8 @@ def co_occurrence(
 class LinearScorer:
     """Scores of a linear model of the histories: `R[users] @ weights`."""
 
+    new_users = "from their known items"
+
     def __init__(self, histories: csr_array, weights: csr_array | NDArray[np.float32]) -> None:
         """Take the histories and the weights, `[num_items, num_items]`, sparse or dense."""
         self._histories = histories
@@ -47,3 +51,12 @@ class LinearScorer:
         product = self._histories[users] @ self._weights
         found: ScoreArray = product if isinstance(product, np.ndarray) else product.toarray()
         return found
+
+    def with_known(self, known: csr_array) -> "LinearScorer":
+        """See `recssl.new_users.ScoresNewUsers`."""
+        return LinearScorer(filled(self._histories, known), self._weights)
+
+
+def filled(histories: csr_array, known: csr_array) -> csr_array:
+    """Return `histories` with the rows of `known` where they have none, every entry 1."""
+    return union(histories, unlearnt(known, histories))

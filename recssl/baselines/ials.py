@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recssl.matrices import binary
 from recssl.metrics import count_entries
+from recssl.new_users import unlearnt
 from recssl.retrieval import EmbeddingScorer, IntArray
 from sslcore.errors import ConfigError
 
@@ -23,7 +24,7 @@ def fit(
     l2: float = 0.003,
     exponent: float = 1.0,
     seed: int = 0,
-) -> EmbeddingScorer:
+) -> "FactorScorer":
     """Factorise the histories so that observed pairs score 1 and all others 0.
 
     Minimises the sum over observed pairs of `(1 - w_u h_i)^2`, plus `unobserved_weight` times the
@@ -62,7 +63,25 @@ def fit(
     for _ in range(epochs):
         users = sides[0].solve(items)
         items = sides[1].solve(users)
-    return EmbeddingScorer(users.numpy(), items.numpy())
+    return FactorScorer(users, items, sides[0])
+
+
+class FactorScorer(EmbeddingScorer):
+    """The factors, and how a user's follow from those of the items."""
+
+    new_users = "half an epoch: their factors solved from their known items"
+
+    def __init__(self, users: Tensor, items: Tensor, side: "_Side") -> None:
+        """Take the factors, and the users' half of the problem."""
+        super().__init__(users.numpy(), items.numpy())
+        self._factors = users, items
+        self._side = side
+
+    def with_known(self, known: csr_array) -> "FactorScorer":
+        """See `recssl.new_users.ScoresNewUsers`."""
+        users, items = self._factors
+        side = self._side.of(binary(unlearnt(known, self._side.matrix)))
+        return FactorScorer(users + side.solve(items), items, self._side)  # rows are zero in one
 
 
 class _Side:
@@ -71,34 +90,43 @@ class _Side:
     def __init__(
         self, matrix: csr_array, unobserved_weight: float, l2: float, exponent: float
     ) -> None:
-        self._matrix = matrix
-        self._unobserved_weight = unobserved_weight
+        self.matrix = matrix
+        self._settings = unobserved_weight, l2, exponent
         lengths = count_entries(matrix)
         strength = lengths + unobserved_weight * matrix.shape[1]
         self._l2 = torch.from_numpy(l2 * strength**exponent)
         self._batches = list(_batches(lengths))
 
+    def of(self, matrix: csr_array) -> "_Side":
+        """Return the same problem for other histories."""
+        return _Side(matrix, *self._settings)
+
     def solve(self, others: Tensor) -> Tensor:
         """Return the best embeddings of all rows, given those of the columns."""
-        solved = torch.zeros(self._matrix.shape[0], others.shape[1])
-        shared = self._unobserved_weight * (others.T @ others)
+        solved = torch.zeros(self.matrix.shape[0], others.shape[1])
+        shared = self._settings[0] * (others.T @ others)
         padded = torch.cat([others, torch.zeros(1, others.shape[1])])  # the last row is no item
         for rows in self._batches:
-            gathered = padded[self._columns(rows)]
-            left = torch.baddbmm(shared, gathered.transpose(1, 2), gathered)
+            left, right = shared.expand(len(rows), -1, -1), padded.new_zeros(len(rows), len(shared))
+            for columns in torch.split(
+                self._columns(rows), _ENTRIES, dim=1
+            ):  # several only for one row
+                gathered = padded[columns]
+                left = torch.baddbmm(left, gathered.transpose(1, 2), gathered)
+                right += gathered.sum(1)
             left.diagonal(dim1=1, dim2=2).add_(self._l2[rows].float()[:, None])
             factor = torch.linalg.cholesky(left)
-            solved[rows] = torch.cholesky_solve(gathered.sum(1)[:, :, None], factor)[:, :, 0]
+            solved[rows] = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
         return solved
 
     def _columns(self, rows: IntArray) -> Tensor:
         """Return the columns of each row, `[rows, longest]`, padded by one column too many."""
-        starts, ends = self._matrix.indptr[rows], self._matrix.indptr[rows + 1]
+        starts, ends = self.matrix.indptr[rows], self.matrix.indptr[rows + 1]
         steps = np.arange(int((ends - starts).max()))
         entries = starts[:, None] + steps
         inside = entries < ends[:, None]
-        columns = self._matrix.indices[np.where(inside, entries, starts[:, None])]
-        return torch.from_numpy(np.where(inside, columns, self._matrix.shape[1]).astype(np.int64))
+        columns = self.matrix.indices[np.where(inside, entries, starts[:, None])]
+        return torch.from_numpy(np.where(inside, columns, self.matrix.shape[1]).astype(np.int64))
 
 
 def _batches(lengths: IntArray) -> list[IntArray]:

@@ -1,5 +1,7 @@
 """The most popular items for everybody."""
 
+from typing import Self
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -10,6 +12,8 @@ from recssl.retrieval import IntArray, ScoreArray
 class PopularityScorer:
     """The same scores for all users."""
 
+    new_users = "like all users"
+
     def __init__(self, popularity: IntArray) -> None:
         """Take the number of users of each item, `[num_items]`."""
         self._scores = popularity.astype(np.float32)
@@ -17,6 +21,10 @@ class PopularityScorer:
     def scores(self, users: IntArray) -> ScoreArray:
         """See `recssl.retrieval.Scorer`."""
         return np.tile(self._scores, (len(users), 1))
+
+    def with_known(self, known: csr_array) -> Self:
+        """See `recssl.new_users.ScoresNewUsers`."""
+        return self
 
 
 def fit(train: csr_array) -> PopularityScorer:

@@ -1,17 +1,16 @@
 """The settings of the baselines, chosen on the validation part."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from scipy.sparse import csr_array
 
 from recssl.baselines import ease, gf_cf, ials, item_knn, popularity
+from recssl.baselines.types import Settings
 from recssl.measuring import Panel, Split
 from recssl.retrieval import Scorer
 from recssl.settings.evaluate import BaselineName, BaselinesConfig, EvaluateConfig
-
-Settings = Mapping[str, float | int]
 
 GRIDS: dict[BaselineName, list[Settings]] = {
     "popularity": [{}],
@@ -53,7 +52,7 @@ class Choice:
 
 
 def fit_baseline(
-    name: BaselineName, train: csr_array, settings: Settings, *, seed: int, ease_memory_gb: float
+    name: BaselineName, train: csr_array, settings: Settings, *, seed: int, memory_gb: float
 ) -> Scorer:
     """Fit one baseline.
 
@@ -62,7 +61,7 @@ def fit_baseline(
         train: `[num_users, num_items]`, canonical.
         settings: Arguments of its `fit`, see `GRIDS`.
         seed: Of iALS and GF-CF; the others draw nothing.
-        ease_memory_gb: See `recssl.baselines.ease.fit`.
+        memory_gb: See `recssl.baselines.ease.fit`.
 
     Raises:
         ConfigError: A setting out of range, or EASE on too many items.
@@ -74,13 +73,24 @@ def fit_baseline(
         case "item_knn":
             return item_knn.fit(train, **given)
         case "ease":
-            return ease.fit(train, memory_gb=ease_memory_gb, **given)
+            return ease.fit(train, memory_gb=memory_gb, **given)
         case "ials":
             return ials.fit(train, seed=seed, **given)
         case "gf_cf":
             return gf_cf.fit(train, seed=seed, **given)
         case _:
             assert_never(name)
+
+
+def fits(name: BaselineName, wishes: BaselinesConfig) -> list[Settings]:
+    """Return the settings of all fits that a choice and the fit after it take."""
+    last = GRIDS[name][:1] if wishes.tune else [DEFAULTS[name]]
+    return [*GRIDS[name], *last] if is_tuned(name, wishes) else last
+
+
+def is_tuned(name: BaselineName, wishes: BaselinesConfig) -> bool:
+    """Say whether there is something to choose."""
+    return wishes.tune and len(GRIDS[name]) > 1
 
 
 def choose(
@@ -101,7 +111,7 @@ def choose(
         DatasetError: The validation part holds nothing to find.
     """
     wishes = config.baselines
-    if not wishes.tune or len(GRIDS[name]) == 1:
+    if not is_tuned(name, wishes):
         return Choice(DEFAULTS[name], None, [])
     metric = f"{wishes.select_by}@{wishes.select_at}"
     panel = Panel(split, _for_choice(config))
@@ -123,11 +133,11 @@ def _candidates(
         for settings in grid:
             yield settings, scorer.with_weight(float(settings["ideal_weight"]))
         return
-    memory = config.baselines.ease_memory_gb
+    memory = config.baselines.memory_gb
     for settings in grid:
         yield (
             settings,
-            fit_baseline(name, train, settings, seed=config.seed, ease_memory_gb=memory),
+            fit_baseline(name, train, settings, seed=config.seed, memory_gb=memory),
         )
 
 

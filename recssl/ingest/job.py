@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recssl.dataset import INTERACTIONS, PART, PARTS, Dataset, write_dataset
+from recssl.dataset import INTERACTIONS, PART, PARTS, SUPPORT, Dataset, write_dataset
 from recssl.errors import LogError
 from recssl.ingest.features import add_features
 from recssl.ingest.ids import number_rows
@@ -49,7 +49,7 @@ class IngestSummary:
     def table(self) -> str:
         """Return the summary as lines of text."""
         facts = self.dataset.facts
-        counts = {part: facts["counts"][part] for part in PARTS}
+        counts = facts["counts"]
         head = f"{'':8}{'interactions':>14}{'users':>12}{'items':>12}"
         rows = [head] + [
             f"{part:8}{row['interactions']:>14,}{row['users']:>12,}{row['items']:>12,}"
@@ -182,7 +182,7 @@ def _numbered(table: pl.DataFrame, role: str) -> pl.DataFrame:
 def _table(parts: list[Events], users: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """Put the parts together, with rows counted among the users and items that are kept."""
     frames = []
-    for name, events in zip(PARTS, parts, strict=True):
+    for name, events in zip((*PARTS, SUPPORT), parts, strict=True):
         columns = {
             "user": _renumbered(events.user, users["user"]),
             "item": _renumbered(events.item, items["item"]),

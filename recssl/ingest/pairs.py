@@ -105,7 +105,7 @@ def merge(events: Events, how: Merge, half_life_days: float) -> Events:
         half_life_days: For `decay`, which needs times.
     """
     first = events.starts()
-    if len(first) == len(events) and how in ("last", "sum"):
+    if not len(events) or (len(first) == len(events) and how in ("last", "sum")):
         return events
     last = np.append(first[1:], len(events)) - 1
     merged = events.take(last)

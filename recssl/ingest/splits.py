@@ -16,14 +16,15 @@ from recssl.ingest.values import microseconds
 from recssl.settings.ingest import SplitConfig
 from sslcore.errors import ConfigError
 
-TRAIN, VALID, TEST = 0, 1, 2
+TRAIN, VALID, TEST, SUPPORT = 0, 1, 2, 3
+_NOWHERE = 4
 Parts = NDArray[np.uint8]
 
 
 def split_events(
     events: Events, config: SplitConfig, given: tuple[bool, bool]
 ) -> tuple[list[Events], dict[str, Any]]:
-    """Return the events of train, valid and test, not merged yet, and how they were chosen.
+    """Return the events of train, valid, test and support, not merged, and how they were chosen.
 
     Args:
         events: Sorted.
@@ -54,13 +55,15 @@ def split_events(
                 chosen = _leave_last_out(pairs)
                 parts = _before_user_cut(events, np.repeat(chosen, lengths), pairs, chosen)
             case "new_users":
-                parts = np.repeat(_new_users(pairs, config), lengths)
+                chosen = _new_users(pairs, config)
+                parts = _before_user_cut(events, np.repeat(chosen, lengths), pairs, chosen)
                 facts |= {"valid": config.valid, "test": config.test, "seed": config.seed}
+                facts["support"] = config.support
             case _:
                 chosen = random_by_user(pairs.user, config.valid, config.test, config.seed)
                 parts = np.repeat(chosen, lengths)
                 facts |= {"valid": config.valid, "test": config.test, "seed": config.seed}
-    split = [events.take(parts == part) for part in (TRAIN, VALID, TEST)]
+    split = [events.take(parts == part) for part in (TRAIN, VALID, TEST, SUPPORT)]
     _require_all(split, facts)
     return split, facts
 
@@ -126,7 +129,7 @@ def _in_time(events: Events, parts: Parts, cuts: tuple[int, int]) -> Parts:
     """Mark events after the end of their part with a number that no part has."""
     time = _require_times(events, "time")
     ends = np.array([*cuts, np.iinfo(np.int64).max])
-    return np.where((time < ends[parts]) | (parts == TEST), parts, TEST + 1).astype(np.uint8)
+    return np.where((time < ends[parts]) | (parts == TEST), parts, _NOWHERE).astype(np.uint8)
 
 
 def _leave_last_out(pairs: Events) -> Parts:
@@ -149,28 +152,44 @@ def _leave_last_out(pairs: Events) -> Parts:
 
 def _before_user_cut(events: Events, parts: Parts, pairs: Events, chosen: Parts) -> Parts:
     """Leave out repeated events from when the user's held-out pairs begin."""
-    time, first = _require_times(events, ""), _require_times(pairs, "")
+    time, first = events.time, pairs.time
+    if time is None or first is None:
+        return parts
     num_users = int(events.user.max()) + 1
-    ends = np.full((num_users, 3), np.iinfo(np.int64).max)
-    for part in (VALID, TEST):
+    ends = np.full((num_users, SUPPORT + 1), np.iinfo(np.int64).max)
+    for part, before in ((VALID, TRAIN), (TEST, VALID), (VALID, SUPPORT), (TEST, SUPPORT)):
         held = chosen == part
-        ends[pairs.user[held], part - 1] = first[held]
+        np.minimum.at(ends[:, before], pairs.user[held], first[held])
     starts = events.starts()
     is_first = np.zeros(len(events), bool)
     is_first[starts] = True
     keep = is_first | (time < ends[events.user, parts])
-    return np.where(keep, parts, TEST + 1).astype(np.uint8)
+    return np.where(keep, parts, _NOWHERE).astype(np.uint8)
 
 
 def _new_users(pairs: Events, config: SplitConfig) -> Parts:
-    users = np.unique(pairs.user)
-    order = np.random.default_rng(config.seed).permutation(len(users))
-    num_test = max(1, round(len(users) * config.test))
-    num_valid = max(1, round(len(users) * config.valid))
-    part_of = np.zeros(int(users[-1]) + 1, np.uint8)
-    part_of[users[order[:num_test]]] = TEST
-    part_of[users[order[num_test : num_test + num_valid]]] = VALID
-    return part_of[pairs.user]
+    """Hold out users of two pairs and more: the earlier pairs are support, the others to be found.
+
+    The shares are those of all users.
+    """
+    counts = np.bincount(pairs.user)
+    num_users = np.count_nonzero(counts)
+    random = np.random.default_rng(config.seed)
+    order = random.permutation(np.flatnonzero(counts >= 2))
+    num_test = max(1, round(num_users * config.test))
+    num_valid = max(1, round(num_users * config.valid))
+    part_of = np.zeros(len(counts), np.uint8)
+    part_of[order[:num_test]] = TEST
+    part_of[order[num_test : num_test + num_valid]] = VALID
+    parts = part_of[pairs.user]
+    drawn = random.random(len(pairs))
+    when = drawn if pairs.time is None else pairs.time
+    rank = np.empty(len(pairs), np.int64)
+    begins = np.cumsum(counts) - counts
+    rank[np.lexsort((when, pairs.user))] = np.arange(len(pairs)) - begins[pairs.user]
+    known = np.clip(np.floor(counts * config.support + 0.5).astype(np.int64), 1, counts - 1)
+    parts[(parts != TRAIN) & (rank < known[pairs.user])] = SUPPORT
+    return parts
 
 
 def _require_times(events: Events, name: str) -> NDArray[np.int64]:
@@ -184,7 +203,7 @@ def _require_times(events: Events, name: str) -> NDArray[np.int64]:
 
 def _require_all(split: list[Events], facts: dict[str, Any]) -> None:
     counts = [len(events) for events in split]
-    for name, count in zip(("train", "valid", "test"), counts, strict=True):
+    for name, count in zip(("train", "valid", "test"), counts, strict=False):
         if count == 0:
             what = "nothing to train on" if name == "train" else f"no {name} part"
             raise LogError(

@@ -46,7 +46,7 @@ def log_section(inputs: Inputs) -> Section:
 
 def _lead(dataset: Dataset) -> str:
     summary, counts = dataset.facts["summary"], dataset.facts["counts"]
-    total = sum(counts[part]["interactions"] for part in PARTS)
+    total = sum(part["interactions"] for part in counts.values())
     top = summary["popularity"]["top_shares"]
     return (
         f"{writing.count(total, 'interaction')} of {writing.count(dataset.num_users, 'user')} with"
@@ -121,9 +121,9 @@ def _counts(dataset: Dataset) -> Table:
     rows = tuple(
         (
             Cell(writing.capital(part)),
-            *(Cell(f"{counts[part][name]:,}") for name in ("interactions", "users", "items")),
+            *(Cell(f"{row[name]:,}") for name in ("interactions", "users", "items")),
         )
-        for part in PARTS
+        for part, row in counts.items()
     )
     return Table("Parts of the log", ("Part", "Interactions", "Users", "Items"), (("", rows),))
 

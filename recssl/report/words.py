@@ -54,7 +54,7 @@ SPLITS = {
     "time": "by time: what came last is test",
     "leave_last_out": "the last item of each user is test, the one before valid",
     "random": "at random within each user",
-    "new_users": "by user: those of test have no history in train",
+    "new_users": "by user: train has none of those in test, whose earlier items are known",
     "given": "as the log brought it",
 }
 

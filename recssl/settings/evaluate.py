@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from recssl.settings.export import FoldInConfig
 from sslcore.config import Section
 
 BaselineName = Literal["popularity", "item_knn", "ease", "ials", "gf_cf"]
@@ -24,7 +25,12 @@ class BaselinesConfig(Section):
         description="what the chosen settings are fitted on; default what the run learnt from,"
         " without a run train",
     )
-    ease_memory_gb: float = Field(2.0, gt=0, description="EASE is left out above it")
+    memory_gb: float = Field(
+        2.0, gt=0, description="a baseline that would take more beside the log is left out"
+    )
+    hours: float = Field(
+        12.0, gt=0, description="one whose fits would take more, roughly, on one core is left out"
+    )
 
     @field_validator("names")
     @classmethod
@@ -45,6 +51,7 @@ class EvaluateConfig(Section):
     buckets: int = Field(5, gt=0, description="of item popularity")
     seed: int = Field(0, ge=0, description="of the sample, the bootstrap and the baselines")
     baselines: BaselinesConfig = BaselinesConfig()
+    fold_in: FoldInConfig = FoldInConfig()
 
     @field_validator("ks")
     @classmethod

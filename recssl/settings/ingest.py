@@ -26,7 +26,8 @@ class SplitConfig(Section):
     name: SplitName = Field(
         "auto",
         description="auto: time if the log has times, else random. leave_last_out: the last item "
-        "of each user is test, the one before valid. new_users: all of some users",
+        "of each user is test, the one before valid. new_users: of some users, whom train does not "
+        "have, the later part",
     )
     valid: float = Field(0.1, gt=0, lt=1, description="share of the pairs, or of the users")
     test: float = Field(0.1, gt=0, lt=1, description="share of the pairs, or of the users")
@@ -34,6 +35,13 @@ class SplitConfig(Section):
         None, description="split by time: when valid begins; UTC if no zone is named"
     )
     test_from: Moment | None = Field(None, description="split by time: when test begins")
+    support: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="new_users: share of a held-out user's pairs that is known, the earlier ones "
+        "or, without times, drawn; the others are to be found",
+    )
     seed: int = 0
 
     @model_validator(mode="after")

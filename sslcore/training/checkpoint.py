@@ -210,8 +210,12 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     return distinct, aliases
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write `tensors` as safetensors, readable for whom the folder's other files are.
+
+    What `metadata` says about them stands in the same file.
 
     Raises:
         OutputError: The disk is full, or the place cannot be written.
@@ -220,7 +224,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         with output_errors(path):
             path.touch()
             mode = path.stat().st_mode
-            save_file(tensors, path)
+            save_file(tensors, path, metadata)
             path.chmod(mode)  # safetensors would leave it readable for its owner only
     except SafetensorError as error:
         raise OutputError(f"cannot write {path}: {error}") from error

@@ -199,3 +199,12 @@ def test_nobody_divides_by_a_count_of_zero() -> None:
 def test_settings_out_of_range_are_refused(module: object, wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         module.fit(histories(0), **wrong)  # type: ignore[attr-defined]
+
+
+def test_blocks_of_any_size_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = histories(7, share=0.7)
+    whole = [all_scores(module.fit(train)) for module in (ials, gf_cf)]
+    monkeypatch.setattr(ials, "_ENTRIES", 2)  # rows are longer
+    monkeypatch.setattr(gf_cf, "BLOCK", 1)
+    for module, expected in zip((ials, gf_cf), whole, strict=True):
+        np.testing.assert_allclose(all_scores(module.fit(train)), expected, atol=1e-5)

@@ -1,12 +1,15 @@
 """Settings are chosen on the validation part and on nothing else."""
 
+import re
 from typing import get_args
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from recssl.baselines import tuning
-from recssl.baselines.tuning import DEFAULTS, GRIDS, choose, fit_baseline
+from recssl.baselines.limits import refusal
+from recssl.baselines.tuning import DEFAULTS, GRIDS, choose, fit_baseline, fits
 from recssl.dataset import Parts
 from recssl.errors import DatasetError
 from recssl.measuring import Panel
@@ -48,7 +51,7 @@ def test_the_best_of_the_grid_on_the_validation_part_is_chosen(
     panel = Panel(parts, EvaluateConfig(part="valid", ks=(5,), resamples=0))
     reached = []
     for settings in SMALL[name]:
-        scorer = fit_baseline(name, parts.train, settings, seed=0, ease_memory_gb=1)
+        scorer = fit_baseline(name, parts.train, settings, seed=0, memory_gb=1)
         reached.append(panel.mean(scorer, "ndcg@5", lambda _: None))
     assert [trial["ndcg@5"] for trial in choice.tried] == pytest.approx(reached)
     assert choice.settings == SMALL[name][int(np.argmax(reached))]
@@ -84,5 +87,41 @@ def test_every_baseline_has_a_grid_and_its_defaults_fit() -> None:
     parts = split()
     for name in names:
         for settings in (DEFAULTS[name], GRIDS[name][0], GRIDS[name][-1]):
-            scorer = fit_baseline(name, parts.train, settings, seed=0, ease_memory_gb=1)
+            scorer = fit_baseline(name, parts.train, settings, seed=0, memory_gb=1)
             assert scorer.scores(np.array([3, 0])).shape == (2, 15)
+
+
+WIDE = csr_array(
+    (np.ones(4_000_000, np.float32), np.tile(np.arange(40), 100_000), np.arange(0, 4_000_001, 40)),
+    shape=(100_000, 30_000_000),
+)
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease", "ials", "gf_cf"])
+def test_what_would_not_fit_is_refused_with_what_it_takes_and_the_setting(
+    name: BaselineName,
+) -> None:
+    wishes = BaselinesConfig()
+    small = split().train
+    assert refusal(name, small, fits(name, wishes), wishes) is None
+    tight = BaselinesConfig(memory_gb=0.01)
+    assert re.search(r" GB.*baselines\.memory_gb 0\.01", refusal_of(name, WIDE, tight))
+    hasty = BaselinesConfig(memory_gb=1e9, hours=1e-5)
+    text = refusal_of(name, WIDE, hasty)
+    assert re.search(r"hours on one core for \d+ fits.*baselines\.hours 1e-05", text)
+
+
+def refusal_of(name: BaselineName, train: csr_array, wishes: BaselinesConfig) -> str:
+    reason = refusal(name, train, fits(name, wishes), wishes)
+    assert reason is not None
+    return reason
+
+
+def test_popularity_is_never_refused() -> None:
+    wishes = BaselinesConfig(memory_gb=1e-9, hours=1e-9)
+    assert refusal("popularity", WIDE, fits("popularity", wishes), wishes) is None
+
+
+def test_without_a_choice_there_is_one_fit() -> None:
+    assert fits("ials", BaselinesConfig(tune=False)) == [DEFAULTS["ials"]]
+    assert len(fits("ials", BaselinesConfig())) == len(GRIDS["ials"]) + 1

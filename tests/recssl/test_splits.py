@@ -39,7 +39,7 @@ def rows_in(events: Events) -> list[Row]:
 def split(rows: list[Row], name: SplitName, **options: object) -> list[list[Row]]:
     config = SplitConfig(name=name, **options)  # type: ignore[arg-type]
     parts, _ = split_events(events_of(rows), config, (False, False))
-    return [rows_in(part) for part in parts]
+    return [rows_in(part) for part in parts if len(part) or part is not parts[3]]
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -151,12 +151,40 @@ def test_random_depends_on_the_seed_alone() -> None:
     assert (first != other).any()
 
 
-def test_new_users_are_in_one_part_only() -> None:
-    rows = [(user, item, 0) for user in range(20) for item in range(5)]
-    parts = split(rows, "new_users", valid=0.1, test=0.2)
-    users = [{row[0] for row in part} for part in parts]
-    assert [len(part) for part in users] == [14, 2, 4]
-    assert set.union(*users) == set(range(20))
+def test_new_users_are_in_one_part_only_and_the_earlier_part_of_their_history_is_known() -> None:
+    rows = [(user, item, (7 * item + user) % 10) for user in range(20) for item in range(10)]
+    alone = [(20, 0, 0)]
+    train, valid, test, support = split([*rows, *alone], "new_users", valid=0.1, test=0.2)
+    users = [{row[0] for row in part} for part in (train, valid, test)]
+    assert [len(part) for part in users] == [15, 2, 4]
+    assert set.union(*users) == set(range(21))
+    assert 20 in users[0]  # who has one pair only cannot be known and asked for
+    assert {row[0] for row in support} == users[1] | users[2]
+    for user in users[1] | users[2]:
+        earlier = [row[2] for row in support if row[0] == user]
+        later = [row[2] for row in valid + test if row[0] == user]
+        assert len(earlier) == 8
+        assert max(earlier) < min(later)
+
+
+def test_repeats_of_what_is_known_of_a_new_user_end_where_the_rest_begins() -> None:
+    rows = [(user, item, item) for user in range(3) for item in range(4)]
+    repeats = [(user, 0, moment) for user in range(3) for moment in (1, 9)]
+    train, _, _, support = split([*rows, *repeats], "new_users", valid=0.3, test=0.3, support=0.5)
+    assert len(train) == 6
+    assert sorted(row[1:] for row in support) == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 1)] * 2
+
+
+def test_without_times_what_is_known_of_new_users_is_drawn() -> None:
+    events = events_of([(user, item, 0) for user in range(9) for item in range(10)])
+    events.time = None
+    parts = [
+        split_events(events, SplitConfig(name="new_users", seed=seed), (False, False))[0]
+        for seed in (0, 0)
+    ]
+    assert [len(part) for part in parts[0]] == [70, 2, 2, 16]
+    assert parts[0][3].item.tolist() == parts[1][3].item.tolist()
+    assert set(parts[0][3].item.tolist()) != set(range(8))
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -195,7 +195,7 @@ def test_validation_users_that_nothing_is_learnt_of_are_refused(tmp_path: Path) 
     known = [(user, item) for user in range(20) for item in range(user % 4, 40, 4)]
     new = [(user, item) for user in range(20, 40) for item in range(3)]
     data = make_dataset(tmp_path / "data", known, new, [], USERS, ITEMS).folder
-    with pytest.raises(LogError, match=r"none of the 20 measured users.*another --split"):
+    with pytest.raises(LogError, match=r"of none of the 20 users.*another --split"):
         train(config(data), tmp_path / "run")
     both = config(data, data={"learn_from": "train+valid"}, run={"steps": 2})
     assert train(both, tmp_path / "both").recall is None
