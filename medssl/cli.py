@@ -184,6 +184,9 @@ def finetune(
     ] = None,
     mode: Annotated[str | None, typer.Option(help="linear or full.")] = None,
     split: Annotated[str | None, typer.Option(help="auto, given, patient or image.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Test every patient, in so many parts; for few patients.")
+    ] = None,
     repeats: Annotated[int | None, typer.Option(help="Label draws per fraction.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     device: Device = None,
@@ -204,6 +207,7 @@ def finetune(
             "shots": shots or None,
             "mode": mode,
             "split": split,
+            "folds": folds,
             "repeats": repeats,
             "batch_size": batch_size,
             "device": device,

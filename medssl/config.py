@@ -131,7 +131,13 @@ class FinetuneConfig(Section):
         (), description="labels per class, instead of fractions, or beside given ones"
     )
     mode: Literal["linear", "full"] = "linear"
-    repeats: int = Field(3, gt=0, description="label draws per fraction")
+    folds: int = Field(
+        1,
+        gt=0,
+        description="test parts, so that every patient is tested, by models that did not see him;"
+        " each repeat divides the patients anew; test_share does not matter then; 1: one split",
+    )
+    repeats: int = Field(3, gt=0, description="label draws per fraction, and per fold")
     steps: int = Field(400, gt=0, description="optimiser steps of full training, at most")
     batch_size: int = Field(64, gt=1, description="images per step of full training")
     learning_rate: float = Field(1e-3, gt=0, description="peak, of full training")

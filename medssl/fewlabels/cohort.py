@@ -1,12 +1,15 @@
 """From a run, data and labels to images with a class and a part."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from medssl.config import DataConfig, FinetuneConfig
 from medssl.errors import DataError
+from medssl.fewlabels.folds import fold_rows
 from medssl.fewlabels.leakage import Leakage, close_leaks
 from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.split import Split, keep_rows, require_every_class, split_rows
@@ -25,16 +28,32 @@ class Cohort:
     Attributes:
         manifest: Rows with a label only.
         classes: Their labels, sorted.
-        split: Rows of the parts; copies of test images are in none.
+        splits: Rows of the parts; copies of test images are in none. Several where there are
+            folds.
         leakage: What crossed the parts.
         notes: What a reader of the numbers has to know.
     """
 
     manifest: Manifest
     classes: tuple[str, ...]
-    split: Split
+    splits: tuple[Split, ...]
     leakage: Leakage
     notes: tuple[str, ...]
+
+    @property
+    def split(self) -> Split:
+        """The split, or the first of several."""
+        return self.splits[0]
+
+    @property
+    def tested(self) -> IntArray:
+        """Rows that any split tests on, ascending."""
+        return np.unique(np.concatenate([split.test for split in self.splits]))
+
+    @property
+    def described(self) -> Split:
+        """Train and val of the first split, and all that any split tests on."""
+        return replace(self.split, test=self.tested)
 
     def readable_only(self, readable: IntArray) -> "Cohort":
         """Leave out the images that could not be read.
@@ -42,16 +61,20 @@ class Cohort:
         Raises:
             DataError: A part lost a class by it.
         """
-        split = keep_rows(self.split, readable)
-        require_every_class(self.manifest.rows, split, self.classes)
+        splits = tuple(keep_rows(split, readable) for split in self.splits)
+        for split in splits:
+            require_every_class(self.manifest.rows, split, self.classes)
         lost = len(self.manifest) - len(readable)
         notes = [f"{lost} labelled images could not be read: left out"] if lost else []
-        return replace(self, split=split, notes=(*self.notes, *notes))
+        return replace(self, splits=splits, notes=(*self.notes, *notes))
 
     def with_parts(self) -> Manifest:
-        """Return the manifest with `split` as it was used; null for what was left out."""
+        """Return the manifest with `split` as it was used; null for what was left out.
+
+        With folds every image that was tested is in the test part, although it trained others.
+        """
         parts: list[str | None] = [None] * len(self.manifest)
-        for part, members in self.split.parts().items():
+        for part, members in self.described.parts().items():
             for row in members.tolist():
                 parts[row] = part
         column = pl.Series("split", parts, dtype=pl.String)
@@ -82,20 +105,14 @@ def gather_cohort(
             f"none of the {len(every)} images has a label; give --labels labels.csv or"
             " --class-folders"
         )
-    split = split_rows(
-        labelled.rows,
-        how=config.split,
-        test_share=config.test_share,
-        val_share=config.val_share,
-        seed=config.seed,
-    )
     learnt = _pretrained_on(run, settings)
-    split, leakage = close_leaks(labelled.rows, split, pretrained_on=learnt)
+    splits, leakage, about = _split(labelled.rows, config, learnt)
     classes = sorted_classes(labelled.rows["label"])
-    require_every_class(labelled.rows, split, classes)
+    for split in splits:
+        require_every_class(labelled.rows, split, classes)
     without = len(every) - len(labelled)
     notes = [f"{without} of {len(every)} images have no label: left out"] if without else []
-    return Cohort(labelled, classes, split, leakage, (*notes, *split.notes))
+    return Cohort(labelled, classes, splits, leakage, (*notes, *about))
 
 
 def sorted_classes(labels: pl.Series) -> tuple[str, ...]:
@@ -104,6 +121,39 @@ def sorted_classes(labels: pl.Series) -> tuple[str, ...]:
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))
+
+
+def _split(
+    rows: pl.DataFrame, config: FinetuneConfig, learnt: Collection[str]
+) -> tuple[tuple[Split, ...], Leakage, tuple[str, ...]]:
+    """Return one split or those of the folds, what crosses them, and notes."""
+    if config.folds == 1:
+        split = split_rows(
+            rows,
+            how=config.split,
+            test_share=config.test_share,
+            val_share=config.val_share,
+            seed=config.seed,
+        )
+        split, leakage = close_leaks(rows, split, pretrained_on=learnt)
+        return (split,), leakage, split.notes
+    splits = fold_rows(
+        rows,
+        how=config.split,
+        folds=config.folds,
+        rounds=config.repeats,
+        val_share=config.val_share,
+        seed=config.seed,
+    )
+    none = np.empty(0, np.int64)
+    tested = Split(none, none, np.arange(len(rows)), splits[0].how)
+    _, leakage = close_leaks(rows, tested, pretrained_on=learnt)  # folds keep copies together
+    note = (
+        f"{config.repeats} x {config.folds} folds by {tested.how}: each image is tested in one"
+        f" fold of every round, by models that learnt from none of its {tested.how}; the train and"
+        " val parts named are those of the first fold"
+    )
+    return splits, leakage, (note,)
 
 
 def _label(manifest: Manifest, config: FinetuneConfig) -> Manifest:

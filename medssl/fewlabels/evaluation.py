@@ -17,6 +17,7 @@ from medssl.fewlabels.metrics import (
     compare,
     confusion_matrix,
     join_blocks,
+    mean_of_draws,
     resample_groups,
     summarise,
     weighted_metrics,
@@ -49,7 +50,8 @@ class Outcome:
         model: One of `MODELS`.
         num_labels: Labelled training images.
         num_val_labels: Labelled validation images.
-        predictions: In the order of the test rows.
+        rows: Rows of the manifest it was tested on, ascending.
+        predictions: Of these rows.
     """
 
     budget: LabelBudget
@@ -57,6 +59,7 @@ class Outcome:
     model: str
     num_labels: int
     num_val_labels: int
+    rows: IntArray
     predictions: Predictions
 
 
@@ -74,18 +77,31 @@ class _Measured:
 
 
 class TestSet:
-    """The test images, their patients, and the resamples that all models share."""
+    """The test images, their patients, and the resamples that all models share.
+
+    A model may be tested on a part of them. Its scores are never ranked among those of a model
+    that learnt from other labels: metrics are computed for each model, then averaged over draws,
+    in every resample of all patients. A draw that a resample leaves without one of the classes
+    does not count in it.
+    """
 
     __test__ = False  # no test, in the eyes of pytest
 
     def __init__(
-        self, rows: pl.DataFrame, classes: Sequence[str], *, resamples: int, seed: int
+        self,
+        manifest_rows: pl.DataFrame,
+        tested: IntArray,
+        classes: Sequence[str],
+        *,
+        resamples: int,
+        seed: int,
     ) -> None:
         """Prepare the resamples.
 
         Args:
-            rows: Columns sample, patient and label; an image without a patient counts as a
-                patient of its own.
+            manifest_rows: Columns sample, patient and label; an image without a patient counts
+                as a patient of its own.
+            tested: Rows that any model is tested on, ascending.
             classes: All labels that occur, in the order of the codes.
             resamples: Of the bootstrap.
             seed: Of the bootstrap.
@@ -93,10 +109,11 @@ class TestSet:
         Raises:
             DataError: A class is too rare to be resampled.
         """
-        self.rows = rows
+        self.rows = manifest_rows[tested.tolist()]
         self.classes = tuple(classes)
-        self.truth = encode_labels(rows["label"], classes)
-        self._groups = joined_groups(rows["patient"].to_list())
+        self.truth = encode_labels(self.rows["label"], classes)
+        self._tested = tested
+        self._groups = joined_groups(self.rows["patient"].to_list())
         self._count, self._seed = resamples, seed
         for _ in self._resamples():  # too rare a class shows before anything is trained
             pass
@@ -149,7 +166,8 @@ class TestSet:
     def predictions_table(self, outcomes: Iterable[Outcome]) -> pl.DataFrame:
         """List every prediction, a row per image, model and draw; see `PREDICTIONS_SCHEMA`."""
         tables = [
-            self.rows.select(
+            self.rows[self._places(outcome).tolist()]
+            .select(
                 pl.lit(str(outcome.budget)).alias("labels"),
                 pl.lit(outcome.model).alias("model"),
                 pl.lit(outcome.draw).alias("draw"),
@@ -158,10 +176,16 @@ class TestSet:
                 "label",
                 pl.Series("predicted", [self.classes[k] for k in outcome.predictions.decided]),
                 pl.Series("probabilities", outcome.predictions.probabilities.tolist()),
-            ).cast(PREDICTIONS_SCHEMA)
+            )
+            .cast(PREDICTIONS_SCHEMA)
             for outcome in outcomes
         ]
-        return pl.concat(tables)
+        table: pl.DataFrame = pl.concat(tables)
+        return table
+
+    def _places(self, outcome: Outcome) -> IntArray:
+        """Return where the images of an outcome stand among all tested ones."""
+        return np.searchsorted(self._tested, outcome.rows).astype(np.int64)
 
     def _resamples(self) -> Iterator[NDArray[np.uint16]]:
         """Draw the same resamples at every call, block by block."""
@@ -174,21 +198,27 @@ class TestSet:
         blocks: list[list[dict[str, FloatArray]]] = [[] for _ in outcomes]
         for weights in self._resamples():
             for outcome, found in zip(outcomes, blocks, strict=True):
-                found.append(weighted_metrics(self.truth, outcome.predictions, weights))
+                found.append(self._metrics(outcome, weights))
         return [join_blocks(found) for found in blocks]
+
+    def _metrics(self, outcome: Outcome, weights: NDArray[np.uint16]) -> dict[str, FloatArray]:
+        places = self._places(outcome)
+        return weighted_metrics(self.truth[places], outcome.predictions, weights[places])
 
     def _measure(self, draws: list[_Resampled]) -> _Measured:
         once = np.ones((len(self.truth), 1), np.uint16)
         outcomes = [draw.outcome for draw in draws]
-        points = [weighted_metrics(self.truth, one.predictions, once) for one in outcomes]
+        points = [self._metrics(one, once) for one in outcomes]
         drawn = [draw.metrics for draw in draws]
-        auroc = np.mean([metrics["auroc"] for metrics in drawn], axis=0)
+        auroc = mean_of_draws([metrics["auroc"] for metrics in drawn])
         return _Measured(outcomes, summarise(points, drawn), auroc)
 
     def _result(self, found: _Measured) -> dict[str, Any]:
         first = found.outcomes[0]
         confusion = sum(
-            confusion_matrix(self.truth, one.predictions.decided, len(self.classes))
+            confusion_matrix(
+                self.truth[self._places(one)], one.predictions.decided, len(self.classes)
+            )
             for one in found.outcomes
         )
         return {

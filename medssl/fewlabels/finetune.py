@@ -109,7 +109,7 @@ def finetune(
     bench = Bench(
         images=images,
         features=features,
-        split=cohort.split,
+        splits=cohort.splits,
         codes=encode_labels(cohort.manifest.rows["label"], cohort.classes),
         num_classes=len(cohort.classes),
         patients=joined_groups(cohort.manifest.rows["patient"].to_list()),
@@ -117,8 +117,13 @@ def finetune(
         build_untrained=build,
         fabric=fabric,
     )
-    test_rows = cohort.manifest.rows[bench.split.test.tolist()]
-    test = TestSet(test_rows, cohort.classes, resamples=config.bootstrap, seed=config.seed)
+    test = TestSet(
+        cohort.manifest.rows,
+        cohort.tested,
+        cohort.classes,
+        resamples=config.bootstrap,
+        seed=config.seed,
+    )
     outcomes = run_trials(bench, config, progress)
     metrics = _describe(run, config, cohort) | _measure(test, outcomes)
     with whole_folder(out) as draft:
@@ -144,7 +149,7 @@ def _describe(run: Path, config: FinetuneConfig, cohort: Cohort) -> dict[str, An
         "split": cohort.split.how,
         "data": {
             part: _describe_part(rows[members.tolist()], cohort.classes)
-            for part, members in cohort.split.parts().items()
+            for part, members in cohort.described.parts().items()
         },
         "leakage": asdict(cohort.leakage),
         "decision": _DECISION,

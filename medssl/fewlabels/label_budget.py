@@ -20,9 +20,9 @@ class LabelBudget:
     def __str__(self) -> str:
         return f"{self.shots} per class" if self.fraction is None else f"{100 * self.fraction:g}%"
 
-    def draws(self, repeats: int) -> int:
+    def draws(self, repeats: int, *, folds: int = 1) -> int:
         """Return how many draws are worth making: all labels can be drawn in one way only."""
-        return 1 if self.fraction == 1 else repeats
+        return folds if self.fraction == 1 else folds * repeats
 
     def draw(self, train: IntArray, val: IntArray, *, seed: int, draw: int) -> "LabelDraw":
         """Choose labelled images, stratified by class.

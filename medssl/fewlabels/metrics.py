@@ -32,7 +32,8 @@ class Interval:
         value: On the test images as they are, averaged over draws.
         low: 2.5th percentile over resamples of patients.
         high: 97.5th percentile.
-        sd: Standard deviation over draws; None for a single draw.
+        sd: Standard deviation over draws (of labels, and of patients where there are folds);
+            None for a single draw.
     """
 
     value: float
@@ -111,14 +112,15 @@ def weighted_metrics(
     """Compute all `METRICS` for each column of `weights`.
 
     Args:
-        truth: True class, `[images]`; every class has weight in every column.
+        truth: True class, `[images]`.
         predictions: Of the same images.
         weights: `[images, columns]`, not many columns at once; all ones measure the images as
             they are.
 
     Returns:
         Per metric one value for each column. `auroc` and `average_precision` are means over the
-        classes, each against the rest; with two classes, both AUROCs are the same number.
+        classes, each against the rest; with two classes, both AUROCs are the same number. All are
+        NaN in a column in which a class has no weight.
     """
     times = weights.astype(np.float64)
     chances = predictions.probabilities
@@ -126,6 +128,9 @@ def weighted_metrics(
     total = times.sum(0)
     correct = (predictions.decided == truth).astype(np.float64)
     per_class = np.eye(num_classes)[truth].T
+    complete = np.asarray(((per_class @ times) > 0).all(0))
+    if not complete.all():
+        return _fill_in(weighted_metrics(truth, predictions, weights[:, complete]), complete)
     recalls = ((per_class * correct) @ times) / (per_class @ times)
     ranked = [_ranking(chances[:, kind], truth == kind, times) for kind in range(num_classes)]
     aurocs, precisions = zip(*ranked, strict=True)
@@ -136,6 +141,14 @@ def weighted_metrics(
         "calibration_error": _calibration_error(truth, chances, times) / total,
         "accuracy": (correct @ times) / total,
     }
+
+
+def _fill_in(found: Mapping[str, FloatArray], where: NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """Put values into the columns `where`, NaN into the others."""
+    every = {name: np.full(len(where), np.nan) for name in METRICS}
+    for name, values in found.items():
+        every[name][where] = values
+    return every
 
 
 def join_blocks(blocks: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
@@ -161,20 +174,28 @@ def summarise(
     return {
         name: _interval(
             np.concatenate([draw[name] for draw in points]),
-            np.mean([draw[name] for draw in resampled], axis=0),
+            mean_of_draws([draw[name] for draw in resampled]),
         )
         for name in METRICS
     }
 
 
+def mean_of_draws(draws: Sequence[FloatArray]) -> FloatArray:
+    """Average over draws in each resample, those left out that have no value in it (NaN)."""
+    values = np.stack(draws)
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
 def compare(ours: Interval, theirs: Interval, paired: FloatArray) -> dict[str, float]:
     """Describe a difference of values by the interval of `paired`, its value per resample."""
-    low, high = np.percentile(paired, CONFIDENCE)
+    low, high = np.nanpercentile(paired, CONFIDENCE)
     return {"value": ours.value - theirs.value, "low": float(low), "high": float(high)}
 
 
 def _interval(draws: FloatArray, resampled: FloatArray) -> Interval:
-    low, high = np.percentile(resampled, CONFIDENCE)
+    low, high = np.nanpercentile(resampled, CONFIDENCE)
     sd = float(draws.std(ddof=1)) if len(draws) > 1 else None
     return Interval(float(draws.mean()), float(low), float(high), sd)
 

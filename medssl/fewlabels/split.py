@@ -79,9 +79,9 @@ def split_rows(
         split = _given_split(rows, val_share, seed)
     else:
         by: Literal["patient", "image"] = "image" if how == "image" else "patient"
-        groups = _image_groups(rows) if by == "image" else _patient_groups(rows)
+        groups = image_groups(rows) if by == "image" else patient_groups(rows)
         shares = (1 - test_share - val_share, val_share, test_share)
-        train, val, test = _divide(rows, groups, shares, seed=seed, unit=by)
+        train, val, test = divide(rows, groups, shares, seed=seed, unit=by)
         split = Split(train, val, test, by)
     require_every_class(rows, split, classes)
     return split
@@ -191,10 +191,21 @@ def _unevenness(profile: FloatArray, parts: IntArray, shares: FloatArray) -> flo
     return float(uneven + 100 * (held == 0).sum())
 
 
-def _divide(
+def divide(
     rows: pl.DataFrame, groups: IntArray, shares: Sequence[float], *, seed: int, unit: str
 ) -> tuple[IntArray, ...]:
-    """Return ascending row numbers of each part."""
+    """Return ascending row numbers of each part.
+
+    Args:
+        rows: Column label.
+        groups: What stays together, `[rows]`, from 0.
+        shares: Of each part.
+        seed: See `assign_groups`.
+        unit: What a group is, for messages.
+
+    Raises:
+        DataError: Too few groups, or too few with one of the classes.
+    """
     classes, codes = np.unique(rows["label"].to_numpy(), return_inverse=True)
     counts = np.zeros((int(groups.max()) + 1, len(classes)), np.int64)
     np.add.at(counts, (groups, codes), 1)
@@ -235,14 +246,15 @@ def _given_split(rows: pl.DataFrame, val_share: float, seed: int) -> Split:
     if not len(val):
         inner = rows[train.tolist()]
         by = "image" if inner["patient"].has_nulls() else "patient"
-        groups = _image_groups(inner) if by == "image" else _patient_groups(inner)
-        keep, cut = _divide(inner, groups, (1 - val_share, val_share), seed=seed, unit=by)
+        groups = image_groups(inner) if by == "image" else patient_groups(inner)
+        keep, cut = divide(inner, groups, (1 - val_share, val_share), seed=seed, unit=by)
         train, val = train[keep], train[cut]
         notes.append(f"the given split has no val part: {len(val)} images cut from train by {by}")
     return Split(train, val, test, "given", tuple(notes))
 
 
-def _patient_groups(rows: pl.DataFrame) -> IntArray:
+def patient_groups(rows: pl.DataFrame) -> IntArray:
+    """Number what must stay together: patients, and those who share an image."""
     unknown = rows["patient"].null_count()
     if unknown:
         raise DataError(
@@ -252,5 +264,6 @@ def _patient_groups(rows: pl.DataFrame) -> IntArray:
     return joined_groups(rows["patient"].to_list(), rows["content"].to_list())
 
 
-def _image_groups(rows: pl.DataFrame) -> IntArray:
+def image_groups(rows: pl.DataFrame) -> IntArray:
+    """Number what must stay together if patients need not: exact copies."""
     return joined_groups(rows["content"].to_list())

@@ -44,7 +44,7 @@ class Bench:
     Attributes:
         images: For training networks.
         features: For the probes.
-        split: Rows of the parts, all of them readable.
+        splits: Rows of the parts, all of them readable; draws take one after the other.
         codes: Class of every row of the manifest, from 0.
         num_classes: How many there are.
         patients: Group of every row of the manifest; images of unknown patients are one each.
@@ -55,7 +55,7 @@ class Bench:
 
     images: LabelledImages
     features: Features
-    split: Split
+    splits: tuple[Split, ...]
     codes: IntArray
     num_classes: int
     patients: IntArray
@@ -78,12 +78,13 @@ def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list
     """Train and test every model on every draw of every budget."""
     budgets = list_budgets(config)
     networks = 2 if config.mode == "full" else 1
-    draws = sum(budget.draws(config.repeats) for budget in budgets)
+    draws = sum(budget.draws(config.repeats, folds=config.folds) for budget in budgets)
     progress.expect(draws * networks * config.steps, unit="steps")
-    standard = _Standard(bench)
+    standards = [_Standard(bench.features, split) for split in bench.splits]
     outcomes: list[Outcome] = []
     for budget in budgets:
-        for draw in range(budget.draws(config.repeats)):
+        for draw in range(budget.draws(config.repeats, folds=config.folds)):
+            standard = standards[draw % len(standards)]
             trial = _Trial(bench, standard, config, budget, draw, progress)
             outcomes.extend(trial.outcomes())
     return outcomes
@@ -92,8 +93,8 @@ def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list
 class _Standard:
     """Mean and deviation of the training images' features; no label is needed for them."""
 
-    def __init__(self, bench: Bench) -> None:
-        every = bench.features.at(bench.split.train)
+    def __init__(self, features: Features, split: Split) -> None:
+        every = features.at(split.train)
         self.pretrained = fit_scaler(every.pretrained)
         self.untrained = fit_scaler(every.untrained)
         self.pixels = fit_scaler(every.pixels)
@@ -111,10 +112,11 @@ class _Trial:
         draw: int,
         progress: Progress,
     ) -> None:
-        split, codes = bench.split, bench.codes
+        split, codes = bench.splits[draw % len(bench.splits)], bench.codes
         drawn = budget.draw(codes[split.train], codes[split.val], seed=config.seed, draw=draw)
         train, val = split.train[drawn.train], split.val[drawn.val]
         self._bench = bench
+        self._test = split.test
         self._standard = standard
         self._config = config
         self._budget = budget
@@ -125,8 +127,7 @@ class _Trial:
 
     def outcomes(self) -> Iterator[Outcome]:
         train, val, test = (
-            self._bench.features.at(rows)
-            for rows in (self._train.rows, self._val.rows, self._bench.split.test)
+            self._bench.features.at(rows) for rows in (self._train.rows, self._val.rows, self._test)
         )
         knn = knn_probabilities(
             train.pretrained,
@@ -182,7 +183,7 @@ class _Trial:
                 on_step=on_step,
             )
         self._progress.advance(plan.steps - done)  # stopped early
-        return predict(classifier, self._bench.images, self._bench.split.test)
+        return predict(classifier, self._bench.images, self._test)
 
     def _start(self, probe: LinearProbe | None) -> Classifier:
         if probe is None:
@@ -199,5 +200,6 @@ class _Trial:
             model=model,
             num_labels=len(self._train.rows),
             num_val_labels=len(self._val.rows),
+            rows=self._test,
             predictions=Predictions(probabilities, decide(probabilities, self._train.codes)),
         )

@@ -26,14 +26,15 @@ def make_rows(*, patients: bool = True) -> pl.DataFrame:
 
 
 def make_test(rows: pl.DataFrame | None = None) -> TestSet:
-    return TestSet(make_rows() if rows is None else rows, ["a", "b"], resamples=200, seed=0)
+    rows = make_rows() if rows is None else rows
+    return TestSet(rows, np.arange(len(rows)), ["a", "b"], resamples=200, seed=0)
 
 
 def outcome(test: TestSet, model: str, draw: int, *, skill: float, budget: LabelBudget) -> Outcome:
     logit = np.random.default_rng(draw).normal(size=len(test.truth)) + skill * test.truth
     chance = 1 / (1 + np.exp(-logit))
     said = Predictions(np.stack([1 - chance, chance], axis=1), (chance > 0.5).astype(np.int64))
-    return Outcome(budget, draw, model, 20, 4, said)
+    return Outcome(budget, draw, model, 20, 4, np.arange(len(test.truth)), said)
 
 
 def outcomes(test: TestSet) -> list[Outcome]:
@@ -137,7 +138,7 @@ def test_intervals_of_patients_are_wider_than_those_of_images() -> None:
     widths = []
     for patients in (True, False):
         test = make_test(make_rows(patients=patients))
-        results, _ = test.evaluate([Outcome(TEN, 0, "knn", 20, 4, said)])
+        results, _ = test.evaluate([Outcome(TEN, 0, "knn", 20, 4, np.arange(60), said)])
         accuracy = results[0]["metrics"]["accuracy"]
         widths.append(accuracy["high"] - accuracy["low"])
     assert widths[0] > 1.3 * widths[1]

@@ -122,6 +122,19 @@ def test_embeddings_are_listed_with_the_part_they_were_in(full: FinetuneResult) 
     assert counts == {part: about["images"] for part, about in full.metrics["data"].items()}
 
 
+def test_folds_test_every_patient_and_say_so(run: Path, tmp_path: Path) -> None:
+    result = call(run, tmp_path / "out", folds=3, repeats=2)
+    metrics = result.metrics
+    assert metrics["data"]["test"]["images"] == COUNT
+    assert metrics["interval"]["note"].startswith("16 test patients")
+    assert {one["draws"] for one in metrics["results"]} == {2 * 3}
+    assert "2 x 3 folds by patient" in result.table()
+    table = pl.read_parquet(result.out / "predictions.parquet").filter(model="linear_probe")
+    assert table["sample"].value_counts()["count"].to_list() == [2] * COUNT
+    used = read_manifest(result.out / "manifest.parquet").rows
+    assert used["split"].to_list() == ["test"] * COUNT
+
+
 def test_the_stored_configuration_can_be_read_back(full: FinetuneResult) -> None:
     stored = resolve_config(FinetuneConfig, file=full.out / "config.yaml")
     assert (stored.mode, stored.shots, stored.fractions) == ("full", (4,), (1.0,))
