@@ -80,7 +80,8 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
         present = sorted(manifest.rows["split"].drop_nulls().unique())
         for name in data.splits:
             if name not in present:
-                raise ConfigError(f"data.splits: no split {name!r}; {suggest(name, present)}")
+                way_out = suggest(name, present) if present else "the data has none"
+                raise ConfigError(f"data.splits: no split {name!r}; {way_out}")
         used = used.where(pl.col("split").is_in(list(data.splits)))
     if not len(used):
         raise DataError(

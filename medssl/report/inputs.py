@@ -9,7 +9,7 @@ import polars as pl
 
 from medssl.config import PretrainConfig
 from medssl.errors import DataError
-from medssl.manifest import Manifest, read_manifest
+from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.report.results import Results, read_results
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError
@@ -131,7 +131,7 @@ def _read_rejected(run: Path | None, config: PretrainConfig | None) -> pl.DataFr
     """Read the list in the run, or beside the manifest that it was pretrained on."""
     table = _read_table(run and run / REJECTED, {"reason"})
     if table is None and config and config.data.path.suffix == ".parquet":
-        return _read_table(config.data.path.with_name(REJECTED), {"reason"})
+        return _read_table(rejected_path(config.data.path), {"reason"})
     return table
 
 

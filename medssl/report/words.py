@@ -68,6 +68,7 @@ REASONS = {
     Reason.NO_PERMISSION: "this account may not read the file",
     Reason.VANISHED: "gone between listing the folder and reading it",
     Reason.DECODER_CRASHED: "the decoder stopped working on it",
+    Reason.READER_BUG: "a mistake of this project, not of the file: please report it",
 }
 
 HOW_TO_READ = (

@@ -55,7 +55,8 @@ def scan(
     """Write the manifest of a folder, or of a MedMNIST archive, and the rejected files beside it.
 
     Files that have not changed since the last scan into `out`, or since one that was interrupted,
-    are not opened again, unless settings or site key differ. `out` is replaced when all is done.
+    are not opened again, unless folder, settings or site key differ. `out` is replaced when all is
+    done.
 
     Args:
         folder: Folder or .npz file.
@@ -77,7 +78,8 @@ def scan(
     require_replaceable(out)
     require_parquet(out)
     key = key or load_site_key()
-    parts = Parts(out.absolute(), _settings(config, key))
+    settings = _settings(folder, config, key)
+    parts = Parts(out.absolute(), settings)
     root, files, aside = _list_files(folder, parts, out, key)
     _require_matches(pattern, files)
 
@@ -97,7 +99,7 @@ def scan(
         manifest = Manifest(_describe(tables.rows, pattern, config, key), root)
         if config.labels:
             manifest = _labelled(manifest, config.labels, key, parts)
-        about = {SETTINGS_NOTE: _settings(config, key)}
+        about = {SETTINGS_NOTE: settings}
         write_rejected(tables.rejected, rejected_path(out), about=about)
         write_manifest(manifest, out, about=about)
         parts.remove()
@@ -120,9 +122,13 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     return compiled
 
 
-def _settings(config: ScanConfig, key: SiteKey) -> str:
-    """Return what must be equal for rows of an earlier scan to be used again."""
-    text = "\n".join((READER_VERSION, key.fingerprint(), config.patient_pattern or ""))
+def _settings(folder: Path, config: ScanConfig, key: SiteKey) -> str:
+    """Return what must be equal for rows of an earlier scan to be used again.
+
+    The place is part of it: two folders may hold other images under equal names, sizes and times.
+    """
+    place = encode_path(str(folder.resolve()))
+    text = "\n".join((READER_VERSION, key.fingerprint(), config.patient_pattern or "", place))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

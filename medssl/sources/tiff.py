@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TiffFile
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts, Values
@@ -86,12 +86,21 @@ def _require_known(path: Path, page: Any) -> str:
     name = _NAMES.get(page.photometric)
     if name is None:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "colour space")
-    if page.imagedepth != 1 or _whole(path, page.samplesperpixel) > 5:
+    samples = _whole(path, page.samplesperpixel)
+    if page.imagedepth != 1 or samples > 5 or _is_multichannel(page, samples):
         detail = "a volume, or more channels than colours need"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     if page.dtype is None or page.dtype.kind not in "buif":
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "kind of number")
     return name
+
+
+def _is_multichannel(page: Any, samples: int) -> bool:
+    """Tell stains or detectors side by side from grey with transparency: that is named as such."""
+    grey = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+    alpha = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+    named = samples == 2 and tuple(page.extrasamples)[:1] in ((one,) for one in alpha)
+    return grey and samples > 1 and not named
 
 
 def _require_data(path: Path, page: Any, size: int) -> None:

@@ -262,7 +262,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_is_not_started_over(
     ("assignment", "error", "message"),
     [
         ("run.batch_size=32", ConfigError, f"{COUNT} images.*largest possible is --batch-size 24"),
-        ("data.splits=[tran]", ConfigError, "no split 'tran'"),
+        ("data.splits=[tran]", ConfigError, "no split 'tran'; the data has none"),
         ("data.path=missing", DataError, "missing does not exist"),
         ("backbone.name=resnet19", ConfigError, "did you mean 'resnet10'|did you mean 'resnet18'"),
         ("run.device=tpu", ConfigError, "unknown device 'tpu'; did you mean 'cpu'"),

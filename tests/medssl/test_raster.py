@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from medssl.errors import IngestError, Reason
+from medssl.errors import IngestError, Reason, UnsupportedImageError
 from medssl.intensity import Window
 from medssl.sources import reading
 from medssl.sources.decoded import Decoded
@@ -107,6 +107,26 @@ def test_transparency_is_shown_on_black_and_opaque_alpha_dropped(tmp_path: Path)
     found = decode(write_png(tmp_path / "a.png", opaque)).values
     assert (found[:, :12] == 0).all()
     assert np.array_equal(found[:, 12:], colours()[:, 12:])
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_stains_side_by_side_are_not_taken_for_transparency_or_colour(
+    tmp_path: Path, channels: int
+) -> None:
+    stains = np.full((16, 24, channels), 7, np.uint8)
+    tifffile.imwrite(tmp_path / "a", stains, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(UnsupportedImageError, match="channels"):
+        decode(tmp_path / "a")
+
+
+def test_grey_with_transparency_is_read_where_the_tiff_says_so(tmp_path: Path) -> None:
+    values = np.full((16, 24, 2), 255, np.uint8)
+    values[..., 0] = 7
+    values[:, :12, 1] = 0
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a", values, extrasamples=["unassalpha"], **options)
+    found = decode(tmp_path / "a").values
+    assert np.array_equal(found, np.where(np.arange(24) < 12, 0, 7) * np.ones((16, 1), np.uint8))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

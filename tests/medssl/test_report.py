@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from medssl.config import ReportConfig
-from medssl.errors import DataError
+from medssl.errors import DataError, Reason
+from medssl.report import words
 from medssl.report.build import write_report
 from medssl.report.curves import calibration_bins, mean_roc
 from medssl.report.figures import few_label_curves
@@ -222,15 +223,24 @@ def test_a_run_that_moved_with_its_results_is_found(results: Path, tmp_path: Pat
     assert read_inputs(moved / "finetune").run == moved / "run"
 
 
-def test_rejected_files_are_found_beside_the_manifest(results: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("manifest", "beside"),
+    [
+        ("manifest.parquet", "rejected.parquet"),
+        ("chest.parquet", "chest.rejected.parquet"),
+    ],
+)
+def test_rejected_files_are_found_beside_the_manifest(
+    results: Path, tmp_path: Path, manifest: str, beside: str
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     config = (results.parent / "run" / "config.yaml").read_text()
-    lines = re.sub(r"path: .*", f"path: {tmp_path}/manifest.parquet", config, count=1)
+    lines = re.sub(r"path: .*", f"path: {tmp_path}/{manifest}", config, count=1)
     (run / "config.yaml").write_text(lines)
     (run / "log.jsonl").write_text("")
     source = results.parent / "run" / "rejected.parquet"
-    (tmp_path / "rejected.parquet").write_bytes(source.read_bytes())
+    (tmp_path / beside).write_bytes(source.read_bytes())
     rejected = read_inputs(run).rejected
     assert rejected is not None
     assert len(rejected) == 3
@@ -286,3 +296,7 @@ def test_a_figure_becomes_png_and_svg(results: Path, tmp_path: Path) -> None:
     assert "var(--series-1)" in svg
     assert "&quot;100 &lt;%&gt;&quot;" in svg
     assert all(name.startswith("one-") for name in re.findall(r'\bid="([^"]*)"', svg))
+
+
+def test_every_reason_has_its_words() -> None:
+    assert set(words.REASONS) == set(Reason)

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from medssl.config import ScanConfig
 from medssl.errors import DataError
@@ -172,3 +174,19 @@ def test_ctrl_c_while_processes_start_leaves_no_traceback(tmp_path: Path) -> Non
     _, words = scanning.communicate(timeout=60)
     assert b"Traceback" not in words
     assert scanning.returncode in {130, 0, -signal.SIGINT}  # or it came after the end
+
+
+@pytest.mark.slow
+def test_rows_of_another_folder_are_not_reused_for_equal_names_sizes_and_times(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "manifest.parquet"
+    contents = []
+    for name, value in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "image.bmp"
+        Image.fromarray(np.full((16, 24), value, np.uint8)).save(file)
+        os.utime(file, (1e9, 1e9))
+        assert scan(tmp_path / name, out, ScanConfig(workers=1), key=KEY).reused == 0
+        contents += read_manifest(out).rows["content"].to_list()
+    assert contents[0] != contents[1]
