@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recssl.fold_in import RidgeFoldIn, rows_without
+from recssl.fold_in import rows_without
 from recssl.matrices import union
 from recssl.metrics import (
     count_entries,
@@ -22,6 +22,7 @@ from recssl.metrics import (
     recall_by_bucket,
 )
 from recssl.new_users import unlearnt
+from recssl.popularity_column import ridge_users
 from recssl.readout import Readout
 from recssl.retrieval import EmbeddingScorer, top_k
 from recssl.settings.export import FoldInConfig
@@ -150,8 +151,9 @@ class RecMonitor:
         """Return the users, those measured ones that are not trained folded in."""
         if not len(self._new):
             return users
-        wishes = FoldInConfig()
-        fold_in = RidgeFoldIn(self._train, items, unseen=wishes.unseen, shrinkage=wishes.shrinkage)
+        fold_in = ridge_users(
+            self._train, users, items, FoldInConfig(), popularity=self._readout.popularity
+        )
         rows = users.copy()
         rows[self._new] = fold_in.embed(self._seen[self._new])
         return rows

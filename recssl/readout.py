@@ -7,6 +7,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from recssl.matrices import normalised
+from recssl.metrics import count_users
+from recssl.popularity_column import beside, log_popularity
 from sslcore.numerics import unit_rows
 
 
@@ -14,10 +16,18 @@ class Readout:
     """Brings embeddings to length 1, if the loss compared directions, and propagates them.
 
     In-batch negatives are drawn by popularity, so the loss takes popularity out of the
-    embeddings; the propagation over the graph brings it back in.
+    embeddings; the propagation over the graph brings it back in, or, exactly, a further column.
     """
 
-    def __init__(self, train: csr_array, *, cosine: bool, layers: int, weight: float) -> None:
+    def __init__(
+        self,
+        train: csr_array,
+        *,
+        cosine: bool,
+        layers: int,
+        weight: float,
+        popularity: float = 0.0,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -25,10 +35,13 @@ class Readout:
             cosine: Whether to bring rows to length 1 first.
             layers: Propagations; their results are added to the embeddings.
             weight: Factor of each propagation.
+            popularity: Weight of the items' log popularity in a last column; 0 for no column.
         """
         self.cosine = cosine
         self.layers = layers
         self.weight = weight
+        self.popularity = popularity
+        self._column = log_popularity(count_users(train), popularity)
         self._matrix = normalised(train) if layers else train
         self._flipped = csr_array(self._matrix.T) if layers else train
 
@@ -39,6 +52,9 @@ class Readout:
         Args:
             users: `[num_users, dim]`.
             items: `[num_items, dim]`.
+
+        Returns:
+            `[num_users, dim]` and `[num_items, dim]`, with `popularity` a column more.
         """
         sides = [
             unit_rows(side.float()) if self.cosine else side.float() for side in (users, items)
@@ -52,4 +68,7 @@ class Readout:
             )
             total_users += current_users
             total_items += current_items
-        return total_users, total_items
+        if not self.popularity:
+            return total_users, total_items
+        ones = np.ones(len(total_users), np.float32)
+        return beside(total_users, ones), beside(total_items, self._column)

@@ -110,7 +110,7 @@ def similar(
     opened = open_run(run, config.data)
     rows = opened.find("item", items)
     usable = opened.usable("item", config.untrained)
-    vectors = opened.items(config.untrained, config.fold_in)
+    vectors = opened.items(config.untrained, config.fold_in)[:, : opened.embeddings.width]
     usable = usable & vectors.any(axis=1)
     _require_known(usable[rows], opened.dataset.item_ids.gather(rows), "item")
     kept = np.flatnonzero(usable)

@@ -47,6 +47,8 @@ class EmbeddingsInfo:
         dim: Columns.
         step: Optimiser steps behind them.
         similarity: How a user and an item are compared.
+        popularity: Weight of popularity in the last column, see `recssl.popularity_column`; 0 if
+            there is no such column.
     """
 
     fingerprint: str
@@ -55,6 +57,7 @@ class EmbeddingsInfo:
     dim: int
     step: int
     similarity: str = "dot"
+    popularity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,11 @@ class Embeddings:
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     info: EmbeddingsInfo
+
+    @property
+    def width(self) -> int:
+        """Columns without that of popularity: those that tell items apart by taste."""
+        return int(self.items.shape[1]) - bool(self.info.popularity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         cosine=method.ranking.cosine,
         layers=config.readout_layers,
         weight=config.readout.weight,
+        popularity=config.readout.popularity,
     )
     monitor = RecMonitor(
         method.embed_all,

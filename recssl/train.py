@@ -117,6 +117,7 @@ class _BestKeeper:
             method=method_name(config),
             dim=measured.users.shape[1],
             step=step,
+            popularity=config.readout.popularity,
         )
         self._folder.write_embeddings(Embeddings(measured.users, measured.items, info))
         encoder = self._parts.method.encoder

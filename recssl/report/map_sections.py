@@ -44,7 +44,7 @@ class Learnt:
         popularity: Their users in train, `[items]`.
         buckets: 0 rare to 2 popular, `[items]`.
         names: Of all items of the data set.
-        embeddings: Of all items of the data set.
+        embeddings: Of all items of the data set, without the column of popularity.
     """
 
     rows: IntArray
@@ -58,11 +58,12 @@ class Learnt:
         """Leave out items without an interaction in train, or without any embedding."""
         popularity = count_users(dataset.train)
         buckets = popularity_buckets(popularity, len(BUCKETS))
-        known = (popularity > 0) & np.abs(embeddings.items).any(1)
+        items = embeddings.items[:, : embeddings.width]
+        known = (popularity > 0) & np.abs(items).any(1)
         rows = np.argsort(-popularity, kind="stable")
         rows = rows[known[rows]]
         names = ItemNames.of(dataset.items)
-        return cls(rows, popularity[rows], buckets[rows], names, embeddings.items)
+        return cls(rows, popularity[rows], buckets[rows], names, items)
 
     def vectors(self, chosen: IntArray) -> FloatArray:
         """Return the embeddings of some of `rows`."""

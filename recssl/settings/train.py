@@ -79,6 +79,12 @@ class ReadoutConfig(Section):
 
     layers: int | None = Field(None, ge=0, le=4, description="propagations added; mf 1, else 0")
     weight: float = Field(1.0, gt=0, description="of each propagation")
+    popularity: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the items' log popularity, a further column of what is stored;"
+        " after a softmax with in-batch negatives its temperature, with layers 0",
+    )
 
 
 class OptimConfig(Section):
