@@ -244,3 +244,17 @@ def test_a_start_scales_each_side_to_length_one() -> None:
     encoder.start_from(torch.ones(USERS, DIM) * 7, torch.ones(ITEMS, DIM) * 0.1)
     for side in encoder.embed_all():
         assert torch.allclose(side.norm(dim=1), torch.ones(len(side)))
+
+
+@pytest.mark.parametrize("edges", [0, 1, 400])
+def test_propagation_on_the_cpu_is_the_sparse_product(edges: int) -> None:
+    rng = np.random.default_rng(0)
+    liked = csr_array(
+        (np.ones(edges, np.float32), (rng.integers(30, size=edges), rng.integers(50, size=edges))),
+        shape=(30, 50),
+    )
+    liked.sum_duplicates()
+    adjacency = InteractionGraph(liked).adjacency()
+    encoder = LightGCN(30, 50, 8, adjacency, layers=1, skip_input=True)
+    rows = encoder(GraphView(torch.arange(80)))
+    assert torch.allclose(rows, adjacency.to_dense() @ encoder.table.weight, atol=1e-6)
