@@ -99,7 +99,7 @@ def test_the_low_rank_way_replaces_the_last_step_of_each_layer(
 ) -> None:
     encoder = lightgcn(layers=layers, skip_input=skip_input).double()
     clean = dense_adjacency().double()
-    encoder.graph = CleanGraph(clean)
+    encoder.graph = CleanGraph(clean.to_sparse_csr())
     factors = LowRank(torch.rand(USERS, 2).double(), torch.rand(ITEMS, 2).double())
     low = torch.zeros_like(clean)
     low[:USERS, USERS:] = factors.users @ factors.items.T

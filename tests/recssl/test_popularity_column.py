@@ -94,7 +94,7 @@ def test_similar_items_are_alike_in_taste_not_in_popularity(run: Path) -> None:
     opened = open_run(run)
     table = similar(run, RecommendConfig(), ["i0"], k=30)
     items = opened.embeddings.items[:, :-1]
-    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
     [row] = opened.find("item", ["i0"])
     found = opened.find("item", table["similar"].to_list())
     np.testing.assert_allclose(table["score"].to_numpy(), unit[found] @ unit[row], atol=1e-5)
