@@ -139,6 +139,11 @@ class CollapseGuard:
         self.reference = reference
         self._bad_checks = 0
 
+    @property
+    def is_worried(self) -> bool:
+        """Whether the last check was a bad one."""
+        return self._bad_checks > 0
+
     def check(self, health: Health) -> str | None:
         """Return a warning if `health` is the first sign of collapse, else nothing.
 

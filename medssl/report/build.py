@@ -13,7 +13,12 @@ from medssl.report.run_sections import training_section
 from medssl.report.view_section import view_section
 from sslcore.console import Progress
 from sslcore.files import write_text
-from sslcore.report.page import Chapters, render_page, write_chapters
+from sslcore.report.page import (
+    Chapters,
+    render_page,
+    require_replaceable_page,
+    write_chapters,
+)
 from sslcore.report.parts import Page
 from sslcore.report.setup import setup_section
 from sslcore.version import project_version
@@ -45,11 +50,12 @@ def write_report(
 
     Raises:
         DataError: The folder does not exist, or is neither of the two.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is something else than a page.
     """
+    path = out or folder / "report.html"
+    require_replaceable_page(path)
     inputs = read_inputs(folder)
     page = build_page(inputs, config, now or datetime.now(UTC), progress)
-    path = out or folder / "report.html"
     write_text(path, render_page(page))
     return path
 

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sslcore.console import Progress
+from sslcore.errors import OutputError
 from sslcore.plots import css_variables
 from sslcore.report.parts import Page, Section
 
@@ -14,6 +15,7 @@ Chapters = Sequence[Callable[[], Sequence[Section]]]
 """Each makes some sections when it is called, which may take seconds."""
 
 _HERE = Path(__file__).parent
+_START = b"<!doctype html>"  # of the template, after blank lines
 
 
 def write_chapters(chapters: Chapters, progress: Progress | None) -> tuple[Section, ...]:
@@ -26,6 +28,21 @@ def write_chapters(chapters: Chapters, progress: Progress | None) -> tuple[Secti
         if progress:
             progress.advance()
     return tuple(sections)
+
+
+def require_replaceable_page(path: Path) -> None:
+    """Raise if `path` is something else than a page of an earlier report.
+
+    Raises:
+        OutputError: It would be overwritten.
+    """
+    if not path.exists():
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(64).lstrip().lower().startswith(_START):
+                return
+    raise OutputError(f"{path} exists and is no report; give another name with --out")
 
 
 def render_page(page: Page) -> str:

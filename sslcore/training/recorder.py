@@ -91,7 +91,8 @@ class Recorder:
         """Write the record, do what is due, and tell whether the run ends early.
 
         Raises:
-            CollapseError: The embeddings have collapsed; the last checkpoint is from before.
+            CollapseError: The embeddings have collapsed. While that looms, no checkpoint replaces
+                the last good one; the end of the run and Ctrl-C make one in any case.
             OutputError: The disk is full, or the place cannot be written.
             KeyboardInterrupt: The user wants to stop; the step is in a checkpoint.
         """
@@ -102,7 +103,7 @@ class Recorder:
             self._check(record.step)
         last = last or self._is_enough
         stop = self._is_interrupted() and not last
-        if last or stop or self._clock() - self._saved_at >= self._rhythm.checkpoint_seconds:
+        if last or stop or self._is_due():
             self._log.sync()
             self._health_log.sync()
             self._save(record.step)
@@ -111,6 +112,10 @@ class Recorder:
             self._progress.note(f"step {record.step} is saved; go on with --resume")
             raise KeyboardInterrupt
         return self._is_enough
+
+    def _is_due(self) -> bool:
+        is_late = self._clock() - self._saved_at >= self._rhythm.checkpoint_seconds
+        return is_late and not self._guard.is_worried
 
     def _check(self, step: int) -> None:
         measured = self._monitor.measure()

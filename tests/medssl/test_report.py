@@ -15,6 +15,7 @@ from medssl.report.figures import few_label_curves
 from medssl.report.inputs import read_inputs
 from medssl.report.results import read_results
 from medssl.report.sheets import fitted, to_bytes
+from sslcore.errors import OutputError
 from sslcore.plots import save_png, to_svg
 from tests.medssl.report_folders import (
     manifest_rows,
@@ -300,3 +301,13 @@ def test_a_figure_becomes_png_and_svg(results: Path, tmp_path: Path) -> None:
 
 def test_every_reason_has_its_words() -> None:
     assert set(words.REASONS) == set(Reason)
+
+
+def test_a_report_replaces_a_report_and_nothing_else(results: Path, tmp_path: Path) -> None:
+    other = tmp_path / "numbers.csv"
+    other.write_text("path,label\n")
+    with pytest.raises(OutputError, match=r"numbers\.csv exists and is no report"):
+        write_report(results, ReportConfig(), other, now=NOW)
+    assert other.read_text() == "path,label\n"
+    page = write_report(results, ReportConfig(), tmp_path / "report.html", now=NOW)
+    assert write_report(results, ReportConfig(), page, now=NOW) == page
