@@ -199,14 +199,18 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     distinct: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first_names: dict[tuple[Any, ...], str] = {}
+    memories: set[int] = set()
     for name, tensor in tensors.items():
         identity = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         first = first_names.setdefault(identity, name) if tensor.numel() else name
-        if first == name:
-            # a copy, as views of one memory are refused too
-            distinct[name] = tensor.detach().to("cpu", copy=True).contiguous()
-        else:
+        if first != name:
             aliases[name] = first
+            continue
+        # views of one memory are refused too; what has its memory alone is written from there
+        memory = tensor.untyped_storage()
+        shares = memory.nbytes() != tensor.nbytes or memory.data_ptr() in memories
+        memories.add(memory.data_ptr())
+        distinct[name] = tensor.detach().to("cpu", copy=shares).contiguous()
     return distinct, aliases
 
 

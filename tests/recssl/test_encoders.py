@@ -168,6 +168,18 @@ def test_the_truncated_svd_is_that_of_the_dense_matrix() -> None:
     assert np.allclose(right, again[2], atol=1e-4)
 
 
+def test_the_vectors_of_the_svd_are_orthonormal_though_computed_in_float32() -> None:
+    draw = np.random.default_rng(0)
+    pairs = (draw.random((2, 40_000)) ** 3 * [[3000], [400]]).astype(np.int64)
+    graph = csr_array((np.ones(40_000, np.float32), (pairs[0], pairs[1])), shape=(3000, 400))
+    graph.sum_duplicates()
+    left, values, right = truncated_svd(normalised(graph), 32, seed=0)
+    for vectors in (left, right):
+        assert vectors.dtype == np.float32
+        assert np.allclose(vectors.T @ vectors, np.eye(32), atol=1e-5)
+    assert np.allclose(values, np.linalg.svd(normalised(graph).toarray())[1][:32], rtol=0.06)
+
+
 def test_an_svd_start_may_be_wider_than_the_matrix() -> None:
     users, items = svd_start(matrix(), 8, seed=0)
     assert users.shape == (USERS, 8)

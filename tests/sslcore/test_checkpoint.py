@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from sslcore.errors import CheckpointError, OutputError
 from sslcore.training.checkpoint import (
     Checkpoint,
+    _without_aliases,
     load_encoder_weights,
     load_latest_checkpoint,
     read_encoder_description,
@@ -222,3 +223,18 @@ def test_a_missing_or_foreign_encoder_is_a_checkpoint_error(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(CheckpointError, match="not the weights"):
         load_encoder_weights(path, network())
+
+
+def test_only_what_shares_its_memory_is_copied_for_writing() -> None:
+    table = torch.randn(6, 4)
+    own, part, flat = table.clone(), table[1:3], table.view(-1)
+    tensors = {"table": table, "part": part, "flat": flat, "own": own}
+    distinct, aliases = _without_aliases(tensors)
+    assert not aliases
+    for name, tensor in tensors.items():
+        assert torch.equal(distinct[name], tensor)
+        is_copied = (
+            distinct[name].untyped_storage().data_ptr() != table.untyped_storage().data_ptr()
+        )
+        assert is_copied == (name != "table")
+    assert distinct["own"].data_ptr() == own.data_ptr()
