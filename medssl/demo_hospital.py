@@ -56,10 +56,10 @@ class Export:
 EXPORTS = (
     Export(ExplicitVRLittleEndian, 12, folder="radiology/2024/03/{patient:03}/chest/pa"),
     Export(ImplicitVRLittleEndian, 16, folder="archive/DICOM/P{patient:05}/S1", name="I{number}"),
-    Export(RLELossless, 12, inverted=True, name="image{number:02}.dcm"),
+    Export(JPEGLSLossless, 12, name="image{number:02}.dcm"),
     Export(JPEG2000Lossless, 16, folder="transfer/{patient:03}", name="{number:08x}"),
     Export(ExplicitVRBigEndian, 12, folder="archive/unix/p{patient}", name="{number}.img"),
-    Export(JPEGLSLossless, 12, name="image{number:02}.dcm"),
+    Export(RLELossless, 12, inverted=True, name="image{number:02}.dcm"),
     Export(DeflatedExplicitVRLittleEndian, 16, folder="transfer/{patient:03}", name="{number:08x}"),
     Export(JPEGLosslessSV1, 16, inverted=True, name="IM-{number}"),
     Export(RLELossless, 16, one_file=True, folder="cine/{patient:03}", name="loop"),
@@ -71,8 +71,8 @@ def write_hospital(
     folder: Path,
     labels: Path,
     *,
-    patients: int = 30,
-    images: int = 20,
+    patients: int = 40,
+    images: int = 15,
     seed: int = 0,
     on_patient: Callable[[], None] = lambda: None,
 ) -> None:
@@ -83,14 +83,14 @@ def write_hospital(
     Args:
         folder: Must not exist.
         labels: CSV with the columns `patient` and `label`.
-        patients: Number of patients, at least 12, half of each class.
+        patients: Number of patients, at least 12; the classes take turns.
         images: Number of images per patient.
         seed: Of everything drawn.
         on_patient: Called after each patient.
     """
     rows = []
     for patient in range(1, patients + 1):
-        kind = CLASSES[patient % 2]
+        kind = CLASSES[patient % len(CLASSES)]
         export = _export_of(patient)
         frames = _draw_patient(kind, export, images, (seed, patient))
         for path, dataset in _files(patient, frames, export, seed):
@@ -104,8 +104,8 @@ def write_hospital(
 
 
 def _export_of(patient: int) -> Export:
-    """Choose by pairs of patients, one of each class."""
-    return EXPORTS[(patient - 1) // 2 % len(EXPORTS)]
+    """Choose for as many patients at a time as there are classes, one of each."""
+    return EXPORTS[(patient - 1) // len(CLASSES) % len(EXPORTS)]
 
 
 def _patient_id(patient: int) -> str:

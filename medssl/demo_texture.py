@@ -1,4 +1,4 @@
-"""Invented radiographs of two kinds that differ in texture and in nothing else."""
+"""Invented radiographs of four kinds that differ in texture and in nothing else."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float64]
 
-CLASSES = ("longitudinal", "transverse")
+CLASSES = ("upright", "falling", "level", "rising")  # how the streaks run, by 45 degrees
 
-_ELONGATION = 1.6  # length of a spot over its width
-_BANDWIDTH = 0.5  # octaves, standard deviation
-_SPREAD = 0.2  # of the direction within a class, radians
+_ELONGATION = 3.0  # length of a spot over its width
+_BANDWIDTH = 0.4  # octaves, standard deviation
+_SPREAD = 0.1  # of the direction within a class, radians
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def draw_look(random: np.random.Generator) -> Look:
 def draw_image(random: np.random.Generator, kind: str, look: Look) -> Plane:
     """Draw one image, `[rows, columns]`, 0 to 1.
 
-    The classes are one random texture, turned by a right angle: grey values and the power at every
-    scale are the same, so neither tells the class.
+    The classes are one random texture, turned: grey values and the power at every scale are the
+    same, so neither tells the class.
 
     Args:
         random: Source of everything drawn.
@@ -56,7 +56,7 @@ def draw_image(random: np.random.Generator, kind: str, look: Look) -> Plane:
         look: Of the patient.
     """
     shape = (look.rows, look.columns)
-    turn = CLASSES.index(kind) * np.pi / 2 + random.normal(0.0, _SPREAD)
+    turn = CLASSES.index(kind) * np.pi / len(CLASSES) + random.normal(0.0, _SPREAD)
     texture = random.uniform(0.35, 0.5) * _streaks(random, shape, turn)
     level = (_anatomy(random, shape) + texture).clip(0.0, 1.0) ** look.gamma
     noise = random.normal(0.0, 0.01, shape)
@@ -72,7 +72,7 @@ def _streaks(random: np.random.Generator, shape: tuple[int, int], turn: float) -
         shape: Rows and columns.
         turn: Angle from the vertical to the streaks, radians.
     """
-    period = random.uniform(8.0, 14.0)  # px
+    period = random.uniform(9.0, 12.0)  # px
     rows, columns = np.meshgrid(*(np.fft.fftfreq(size) for size in shape), indexing="ij")
     along = (np.cos(turn) * rows + np.sin(turn) * columns) * np.sqrt(_ELONGATION)
     across = (np.cos(turn) * columns - np.sin(turn) * rows) / np.sqrt(_ELONGATION)
@@ -88,9 +88,12 @@ def _anatomy(random: np.random.Generator, shape: tuple[int, int]) -> Plane:
     """Return soft shapes at random places, mid-grey on average."""
     rows, columns = np.meshgrid(*(np.linspace(-1.0, 1.0, size) for size in shape), indexing="ij")
     shapes: Plane = np.full(shape, 0.5)
-    for _ in range(random.integers(4, 8)):
+    for _ in range(random.integers(4, 9)):
         y, x = random.uniform(-1.0, 1.0, 2)
-        height, width = random.uniform(0.15, 0.6, 2)
-        blob = np.exp(-(((rows - y) / height) ** 2) - ((columns - x) / width) ** 2)
-        shapes += random.uniform(0.05, 0.15) * random.choice((-1.0, 1.0)) * blob
-    return shapes.clip(0.35, 0.65)
+        height, width = random.uniform(0.15, 0.7, 2)
+        turn = random.uniform(0.0, np.pi)
+        down = np.cos(turn) * (rows - y) + np.sin(turn) * (columns - x)
+        across = np.cos(turn) * (columns - x) - np.sin(turn) * (rows - y)
+        blob = np.exp(-((down / height) ** 2) - (across / width) ** 2)
+        shapes += random.uniform(0.1, 0.3) * random.choice((-1.0, 1.0)) * blob
+    return shapes.clip(0.2, 0.8)
