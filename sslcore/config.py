@@ -20,6 +20,8 @@ class Section(BaseModel):
 
 SectionT = TypeVar("SectionT", bound=Section)
 
+_RESOLVED = "# complete: the defaults of a run are written out"
+
 
 def resolve_config(
     section: type[SectionT],
@@ -40,8 +42,8 @@ def resolve_config(
         options: Dotted key to value; a value of None means not given.
         assignments: `section.key=value`, the value in YAML.
         derived: Dotted key to those that follow from it. If an option or assignment changes the
-            first, and the file holds all the others, as one that a run wrote does, they are
-            forgotten.
+            first, and the file is one that `dump_config` wrote, the others are forgotten: nobody
+            chose them. What somebody wrote by hand stays.
         preset: Dotted key to value, None included. A mapping is a whole section; the file's
             settings of a section stay if it has the preset's `name`, and go if not.
 
@@ -49,13 +51,13 @@ def resolve_config(
         ConfigError: Naming for each problem the dotted key, the reason and, for an unknown key,
             the nearest known ones.
     """
-    tree = _read(file) if file else {}
+    tree, is_resolved = _read(file) if file else ({}, False)
     for key, value in (preset or {}).items():
         _assign(tree, key, _joined(value, _pick(tree, key)))
     changes = [(key, value) for key, value in (options or {}).items() if value is not None]
     changes += [_parse(text) for text in assignments]
     for key, value in changes:
-        if value != _pick(tree, key):
+        if is_resolved and value != _pick(tree, key):
             _forget(tree, (derived or {}).get(key, ()))
     for key, value in changes:
         _assign(tree, key, value)
@@ -73,7 +75,7 @@ def resolve_config(
 def dump_config(config: Section) -> str:
     """Return `config`, complete, as YAML that `resolve_config` reads back."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text
+    return f"{_RESOLVED}\n{text}"
 
 
 def suggest(wrong: str, known: Sequence[str]) -> str:
@@ -83,16 +85,18 @@ def suggest(wrong: str, known: Sequence[str]) -> str:
     return f"{hint}known: {', '.join(known)}"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], bool]:
+    """Return what a file holds, and whether `dump_config` wrote it."""
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: not YAML: {_syntax(error)}") from error
     if not isinstance(tree, dict | None):
         raise ConfigError(f"{file}: expected sections with keys, got {type(tree).__name__}")
-    return tree or {}
+    return tree or {}, text.startswith(_RESOLVED)
 
 
 def _parse(assignment: str) -> tuple[str, Any]:
@@ -120,11 +124,11 @@ def _pick(tree: Any, key: str) -> Any:
 
 
 def _forget(tree: dict[str, Any], keys: Sequence[str]) -> None:
-    if all(_pick(tree, key) is not None for key in keys):
-        for key in keys:
-            *parents, leaf = key.split(".")
-            section = _pick(tree, ".".join(parents)) if parents else tree
-            del section[leaf]
+    for key in keys:
+        *parents, leaf = key.split(".")
+        section = _pick(tree, ".".join(parents)) if parents else tree
+        if isinstance(section, dict):
+            section.pop(leaf, None)
 
 
 def _joined(wanted: Any, held: Any) -> Any:

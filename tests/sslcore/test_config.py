@@ -143,14 +143,21 @@ DERIVED = {"model.name": ("steps",), "part.low": ("part.high", "part.place")}
         ("{model: {name: large}, steps: 7}", ["model.name=large"], Whole(model=Large(), steps=7)),
         ("{steps: 7}", ["steps=8", "model.name=large"], Whole(model=Large(), steps=8)),
         ("{part: {low: 0, high: 2, place: x}}", ["part.low=0.5"], Whole(part=Part(low=0.5))),
-        ("{part: {low: 0, high: 2}}", ["part.low=0.5"], Whole(part=Part(low=0.5, high=2))),
+        ("{part: {low: 0, high: 2}}", ["part.low=0.5"], Whole(part=Part(low=0.5))),
     ],
 )
-def test_what_follows_from_a_changed_value_is_forgotten_if_the_file_holds_all_of_it(
+def test_what_follows_from_a_changed_value_is_forgotten_in_the_file_of_a_run(
     tmp_path: Path, text: str, assignments: list[str], expected: Whole
 ) -> None:
-    file = write(tmp_path, text)
+    marker = dump_config(Whole()).splitlines()[0]
+    file = write(tmp_path, f"{marker}\n{text}")
     assert resolve_config(Whole, file=file, assignments=assignments, derived=DERIVED) == expected
+
+
+def test_what_somebody_wrote_stays_whatever_it_follows_from(tmp_path: Path) -> None:
+    file = write(tmp_path, "{model: {name: small}, steps: 7}")
+    config = resolve_config(Whole, file=file, assignments=["model.name=large"], derived=DERIVED)
+    assert (config.model, config.steps) == (Large(), 7)
 
 
 def test_a_preset_goes_before_the_file_and_after_options(tmp_path: Path) -> None:
