@@ -1,4 +1,4 @@
-"""Time and memory of the commands on invented logs of growing size.
+r"""Time and memory of the commands on invented logs of growing size.
 
 Each size is an invented log of so many million interactions: 40,000 users and 10,000 items per
 million, with times, popularity and activity by power laws, and tastes that groups of users share.
@@ -6,8 +6,10 @@ It is written in blocks to a temporary folder, and every command a user would ty
 process of its own: ingest, train for one epoch, evaluate 10,000 users, export with an index. Ids
 are integers for users, texts for items.
 
-Run: OMP_NUM_THREADS=2 python benchmarks/rec_big_log.py [--parquet] [1] [5] [20] [50]
-Needs 4 GB of memory at 5 million, 16 GB at 50 million, and 0.3 GB of disk per million below TMPDIR.
+Run: OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/rec_big_log.py \
+         [--parquet] [1] [5] [20] [50]
+1, 5 and 50 without a size. 50 million need 7 GB of memory, 12 GB of disk below TMPDIR, and half an
+hour or more, most of it for the 19,000 steps of the epoch.
 
 `seconds` are by the clock, `processor_seconds` of all threads, user and system; `peak_gb` is the
 largest resident memory of the process, pages of memory-mapped files among it.
