@@ -20,7 +20,7 @@ PRETRAIN_OPTIONS = (
 )
 FINETUNE_OPTIONS = (
     *("--fraction", "0.01", "--fraction", "0.03", "--fraction", "0.1", "--fraction", "1"),
-    *("--batch-size", "16", "--set", "steps=80"),
+    *("--batch-size", "16", "--set", "steps=160"),
 )
 
 
