@@ -18,7 +18,6 @@ from typing import Any
 from record import HERE, data_folder, keep
 
 RECIPES = HERE.parent / "configs" / "rec"
-RECIPE = {"gowalla": "gowalla_lightgcn_softmax.yaml", "yelp2018": "yelp2018_mf_softmax.yaml"}
 NAMES = ("recall@20", "ndcg@20")
 
 
@@ -32,7 +31,7 @@ def main() -> None:
 def measure(name: str, folder: Path) -> dict[str, Any]:
     """Ingest, train twice, evaluate."""
     source = data_folder(f"rec_{name}")
-    recipe = RECIPES / RECIPE[name]
+    recipe = RECIPES / f"{name}_mf_softmax.yaml"
     data, chosen, final = (folder / part for part in ("data", "chosen", "final"))
     seconds = {
         "ingest": _timed(
