@@ -109,7 +109,7 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Pretrain an encoder on images without labels."""
-    from medssl.config import DERIVED, PretrainConfig
+    from medssl.config import DERIVED, INSTEAD_OF, PretrainConfig
 
     stored = out / "config.yaml"
     file = config or (stored if resume and stored.exists() else None)
@@ -131,6 +131,7 @@ def pretrain(
             "run.seed": seed,
         },
         derived=DERIVED,
+        instead_of=INSTEAD_OF,
     )
     from medssl import pretrain as job  # after the settings, as above
 

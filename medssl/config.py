@@ -103,8 +103,9 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     "image_size": ("data.canvas", "backbone.stem"),
     "method.name": ("optim.learning_rate",),
     "optim.name": ("optim.learning_rate",),
-    "run.epochs": ("run.steps",),
 }
+
+INSTEAD_OF: Mapping[str, tuple[str, ...]] = {"run.epochs": ("run.steps",)}
 
 
 class EmbedConfig(Section):

@@ -148,6 +148,7 @@ def train(
             "run.seed": seed,
         },
         preset=method_preset(method),
+        instead_of={"run.epochs": ("run.steps",)},
     )
     from recssl import train as job
 

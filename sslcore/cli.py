@@ -43,6 +43,7 @@ def resolve(
     options: Mapping[str, Any] | None = None,
     derived: Mapping[str, Sequence[str]] | None = None,
     preset: Mapping[str, Any] | None = None,
+    instead_of: Mapping[str, Sequence[str]] | None = None,
 ) -> "SectionT":
     """Return the settings of a command; see `sslcore.config.resolve_config`.
 
@@ -60,6 +61,7 @@ def resolve(
         assignments=assignments or (),
         derived=derived,
         preset=preset,
+        instead_of=instead_of,
     )
 
 

@@ -31,6 +31,7 @@ def resolve_config(
     assignments: Sequence[str] = (),
     derived: Mapping[str, Sequence[str]] | None = None,
     preset: Mapping[str, Any] | None = None,
+    instead_of: Mapping[str, Sequence[str]] | None = None,
 ) -> SectionT:
     """Build `section` from its defaults, a file, a preset, options and assignments.
 
@@ -46,6 +47,8 @@ def resolve_config(
             chose them. What somebody wrote by hand stays.
         preset: Dotted key to value, None included. A mapping is a whole section; the file's
             settings of a section stay if it has the preset's `name`, and go if not.
+        instead_of: Dotted key to those whose place it takes: an option or assignment drops them
+            from any file.
 
     Raises:
         ConfigError: Naming for each problem the dotted key, the reason and, for an unknown key,
@@ -57,6 +60,7 @@ def resolve_config(
     changes = [(key, value) for key, value in (options or {}).items() if value is not None]
     changes += [_parse(text) for text in assignments]
     for key, value in changes:
+        _forget(tree, (instead_of or {}).get(key, ()))
         if is_resolved and value != _pick(tree, key):
             _forget(tree, (derived or {}).get(key, ()))
     for key, value in changes:

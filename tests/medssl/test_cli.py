@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from medssl.cli import app
 from medssl.config import EmbedConfig, FinetuneConfig, PretrainConfig, ReportConfig, ScanConfig
-from sslcore.config import Section
+from sslcore.config import Section, dump_config
 
 
 def invoke(*words: object) -> Any:
@@ -82,7 +82,9 @@ def test_a_changed_option_goes_before_what_a_run_resolved_from_the_old_one(
     tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
 ) -> None:
     file = tmp_path / "config.yaml"
+    marker = dump_config(Section()).splitlines()[0]
     file.write_text(
+        f"{marker}\n"
         "data: {path: images, canvas: 74, channels: 1}\nviews: {preset: ct}\nimage_size: 64\n"
         "backbone: {stem: medium}\n"
         "optim: {name: adamw, learning_rate: 0.1}\nrun: {epochs: 3, steps: 30}\n"

@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_network_is_refused(folder: Path) -> None:
 def test_a_full_disk_keeps_the_checkpoint_before(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(tensors: object, path: Path) -> None:
+    def full(tensors: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 def test_a_disk_that_fills_up_inside_safetensors_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(tensors: object, path: Path) -> None:
+    def full(tensors: object, path: Path, metadata: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("sslcore.training.checkpoint.save_file", full)

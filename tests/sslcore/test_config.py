@@ -160,6 +160,14 @@ def test_what_somebody_wrote_stays_whatever_it_follows_from(tmp_path: Path) -> N
     assert (config.model, config.steps) == (Large(), 7)
 
 
+def test_a_setting_takes_the_place_of_its_alternative_in_any_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "{model: {name: small}, steps: 7}")
+    other = {"model.name": ("steps",)}
+    config = resolve_config(Whole, file=file, options={"model.name": "large"}, instead_of=other)
+    assert config == Whole(model=Large())
+    assert resolve_config(Whole, file=file, instead_of=other).steps == 7
+
+
 def test_a_preset_goes_before_the_file_and_after_options(tmp_path: Path) -> None:
     file = write(tmp_path, "steps: 1\nmodel: {name: small, width: 2}\nshape: square\n")
     same = {"model": {"name": "small", "width": 5}, "steps": 3}
