@@ -109,7 +109,8 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Pretrain an encoder on images without labels."""
-    from medssl.config import DERIVED, INSTEAD_OF, PretrainConfig
+    from medssl.config import DERIVED, PretrainConfig
+    from sslcore.training.settings import INSTEAD_OF
 
     stored = out / "config.yaml"
     file = config or (stored if resume and stored.exists() else None)

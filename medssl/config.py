@@ -105,8 +105,6 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     "optim.name": ("optim.learning_rate",),
 }
 
-INSTEAD_OF: Mapping[str, tuple[str, ...]] = {"run.epochs": ("run.steps",)}
-
 
 class EmbedConfig(Section):
     """How images become vectors."""

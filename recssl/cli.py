@@ -129,6 +129,7 @@ def train(
     """Learn embeddings of users and items."""
     from recssl.settings.methods import method_preset
     from recssl.settings.train import TrainConfig
+    from sslcore.training.settings import INSTEAD_OF
 
     stored = out / "config.yaml"
     file = config or (stored if resume and stored.exists() else None)
@@ -148,7 +149,7 @@ def train(
             "run.seed": seed,
         },
         preset=method_preset(method),
-        instead_of={"run.epochs": ("run.steps",)},
+        instead_of=INSTEAD_OF,
     )
     from recssl import train as job
 

@@ -108,8 +108,9 @@ class RecMonitor:
         rng = np.random.default_rng(seed)
         with_items = np.flatnonzero(np.diff(valid.indptr))
         self._seen = train if support is None else union(train, unlearnt(support, train))
-        unknown = np.zeros(0, np.int64) if support is None else rows_without(self._seen, train)
-        known = with_items[~np.isin(with_items, unknown)]
+        known = with_items
+        if support is not None:
+            known = np.delete(with_items, rows_without(self._seen[with_items], train))
         self.left_out = len(with_items) - len(known)
         self._panel = np.sort(rng.permutation(known)[:num_users])
         self.num_users = len(self._panel)

@@ -116,7 +116,7 @@ class Panel:
         self._history = count_entries(known, self.users)
         is_new = count_entries(learnt, self.users) == 0
         self.without_history = int(is_new.sum())
-        is_measured = np.zeros(len(count_entries(known)), np.bool_)
+        is_measured = np.zeros(known.shape[0], np.bool_)
         is_measured[self.users] = True
         self._known = keep_rows(self._seen, is_measured)
         self.groups, self.group_names = _terciles(self._history)
@@ -138,7 +138,7 @@ class Panel:
             )
         known = users
         if learnt is not None:
-            known = users[~np.isin(users, rows_without(self._seen, learnt))]
+            known = np.delete(users, rows_without(self._seen[users], learnt))
         self.left_out = len(users) - len(known)
         if not len(known):
             raise DatasetError(

@@ -10,6 +10,7 @@ from recssl.errors import DatasetError, UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
 from recssl.methods.registry import build_ranking
+from recssl.popularity_column import beside, log_popularity
 from recssl.run_folder import RunFolder
 from recssl.settings.export import RecommendConfig
 from recssl.settings.train import TowersConfig
@@ -80,7 +81,12 @@ def _through_tower(opened: TrainedRun, chosen: TowersConfig, table: pl.DataFrame
     rows = towers.eval().embed_new("item", table)
     if build_ranking(opened.config.ranking, towers).cosine:
         rows = unit_rows(rows)
-    return np.asarray(rows.numpy(), np.float32)
+    found: FloatMatrix = np.asarray(rows.numpy(), np.float32)
+    weight = opened.embeddings.info.popularity
+    if not weight:
+        return found
+    nobody = np.zeros(len(found), np.int64)  # has had the new items yet
+    return beside(found, log_popularity(nobody, weight))
 
 
 def _table(ids: pl.Series, rows: FloatMatrix) -> pl.DataFrame:

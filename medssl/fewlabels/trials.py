@@ -91,9 +91,10 @@ def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list
 
 
 class _Standard:
-    """Mean and deviation of the training images' features; no label is needed for them."""
+    """A split, with mean and deviation of its training images' features, which need no label."""
 
     def __init__(self, features: Features, split: Split) -> None:
+        self.split = split
         every = features.at(split.train)
         self.pretrained = fit_scaler(every.pretrained)
         self.untrained = fit_scaler(every.untrained)
@@ -112,7 +113,7 @@ class _Trial:
         draw: int,
         progress: Progress,
     ) -> None:
-        split, codes = bench.splits[draw % len(bench.splits)], bench.codes
+        split, codes = standard.split, bench.codes
         drawn = budget.draw(codes[split.train], codes[split.val], seed=config.seed, draw=draw)
         train, val = split.train[drawn.train], split.val[drawn.val]
         self._bench = bench

@@ -35,7 +35,4 @@ class ItemQueue(nn.Module):
         Raises:
             ShapeError: See `FeatureQueue.push`.
         """
-        size = len(self.ids)
-        slots = (self.features.cursor + torch.arange(len(ids), device=self.ids.device)) % size
-        self.features.push(keys)
-        self.ids[slots] = ids
+        self.ids[self.features.push(keys)] = ids

@@ -7,9 +7,9 @@ from recssl.graph import LowRank
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
+from recssl.objectives.info_nce import InfoNCE
 from sslcore.errors import ShapeError
 from sslcore.methods.method import StepOutput, two_views
-from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.views import per_segment
 
 
@@ -43,7 +43,7 @@ class LowRankRecommendation(Recommendation):
         super().__init__(encoder, ranking, queue)
         self.deep = encoder
         self.weight = weight
-        self.temperature = temperature
+        self.compare = InfoNCE(temperature=temperature)
 
     def forward(self, batch: RecBatch) -> StepOutput:
         """See `Method.forward`; the second view brings the low-rank graph.
@@ -60,7 +60,7 @@ class LowRankRecommendation(Recommendation):
         )
         ranking, logs = self.rank(batch, local[: len(nodes)])
         contrast, _ = per_segment(
-            lambda a, b: (info_nce_loss(a, b, temperature=self.temperature), {}),
+            self.compare,
             local[len(nodes) :],
             spread[len(nodes) :],
             batch.contrast.segments,

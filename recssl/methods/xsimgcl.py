@@ -6,9 +6,9 @@ from recssl.encoders.lightgcn import LightGCN
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
+from recssl.objectives.info_nce import InfoNCE
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.method import StepOutput
-from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.views import per_segment
 
 
@@ -48,7 +48,7 @@ class CrossLayerRecommendation(Recommendation):
         self.deep = encoder
         self.weight = weight
         self.layer = layer
-        self.temperature = temperature
+        self.compare = InfoNCE(temperature=temperature)
 
     def forward(self, batch: RecBatch) -> StepOutput:
         """See `Method.forward`; of the views only the first is used.
@@ -65,7 +65,7 @@ class CrossLayerRecommendation(Recommendation):
         ranking, logs = self.rank(batch, final[: len(nodes)])
         z_a, z_b = final[len(nodes) :], between[len(nodes) :]
         contrast, _ = per_segment(
-            lambda a, b: (info_nce_loss(a, b, temperature=self.temperature), {}),
+            self.compare,
             z_a,
             z_b,
             batch.contrast.segments,

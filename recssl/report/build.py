@@ -14,7 +14,12 @@ from recssl.report.user_section import user_section
 from recssl.settings.report import ReportConfig
 from sslcore.console import Progress
 from sslcore.files import write_text
-from sslcore.report.page import Chapters, render_page, write_chapters
+from sslcore.report.page import (
+    Chapters,
+    render_page,
+    require_replaceable_page,
+    write_chapters,
+)
 from sslcore.report.parts import Page, Section, Terms
 from sslcore.report.setup import setup_section
 from sslcore.version import project_version
@@ -52,11 +57,12 @@ def write_report(
     Raises:
         CheckpointError: The folder does not exist, or holds no run.
         DatasetError: `config.data` is no data set, or not that of the run; or it is damaged.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is something else than a page.
     """
+    path = out or run / "report.html"
+    require_replaceable_page(path)
     inputs = read_inputs(run, config.data)
     page = build_page(inputs, config, now or datetime.now(UTC), progress)
-    path = out or run / "report.html"
     write_text(path, render_page(page))
     return path
 

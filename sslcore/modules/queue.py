@@ -24,8 +24,11 @@ class FeatureQueue(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, keys: Tensor) -> None:
+    def push(self, keys: Tensor) -> Tensor:
         """Overwrite the oldest entries with `keys`, `[batch, dim]`, wrapping at the end.
+
+        Returns:
+            Where each key now stands, `[batch]`.
 
         Raises:
             ShapeError: If the keys are of another width, or more than the queue holds.
@@ -41,3 +44,4 @@ class FeatureQueue(nn.Module):
         slots = (self.cursor + torch.arange(len(keys), device=self.keys.device)) % size
         self.keys[slots] = keys.to(self.keys)
         self.cursor.copy_((self.cursor + len(keys)) % size)
+        return slots

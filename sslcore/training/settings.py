@@ -1,5 +1,6 @@
 """Settings of a training run, shared by both domains."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -42,3 +43,7 @@ class RunConfig(Section):
         if self.batch_size % self.devices:
             raise ValueError(f"batch_size {self.batch_size} does not divide by {self.devices}")
         return self
+
+
+# A setting to those whose place it takes when somebody gives it; see `resolve_config`.
+INSTEAD_OF: Mapping[str, tuple[str, ...]] = {"run.epochs": ("run.steps",)}
