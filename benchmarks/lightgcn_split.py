@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from recssl.dataset import Parts
+from recssl.parts import Parts
 
 
 def read_split(folder: Path) -> Parts:

@@ -17,9 +17,9 @@ from lightgcn_split import cut_validation, read_split
 from record import data_folder, keep
 
 from recssl.baselines import gf_cf
-from recssl.dataset import Parts
 from recssl.evaluate import evaluate_scorer
 from recssl.measuring import Panel
+from recssl.parts import Parts
 from recssl.settings.evaluate import BaselinesConfig, EvaluateConfig
 from sslcore.console import Progress
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from recssl.dataset_summary import summarise
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.fingerprint import digest_features, digest_ids, digest_values
-from recssl.new_users import support_of
+from recssl.parts import LearnFrom, Parts, learnt_of
 from sslcore.files import require_new_folder, whole_folder
 
 PARTS = ("train", "valid", "test")
@@ -33,22 +33,8 @@ INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "part": PART,
 }
 BAD_LINES = {"file": pl.String, "line": pl.Int64, "reason": pl.String}
-LearnFrom = Literal["train", "train+valid"]
 _FORMAT = 1
 _INT32_MAX = np.iinfo(np.int32).max
-
-
-class Parts(NamedTuple):
-    """The interactions as CSR matrices `[users, items]`, float32, sorted, without duplicates."""
-
-    train: csr_array
-    valid: csr_array
-    test: csr_array
-
-    @property
-    def support(self) -> csr_array:
-        """Empty: nobody is new and partly known."""
-        return csr_array(self.train.shape, dtype=np.float32)
 
 
 class Dataset:
@@ -86,10 +72,8 @@ class Dataset:
         return csr_array((self.num_users, self.num_items), dtype=np.float32)
 
     def learnt(self, learn_from: LearnFrom) -> csr_array:
-        """Return what a run with this `data.learn_from` trains on, like `train`."""
-        if learn_from == "train":
-            return self.train
-        return csr_array(self.train + self.valid + support_of(self.valid, self.support))
+        """Return what a run with this `data.learn_from` trains on; see `learnt_of`."""
+        return learnt_of(self, learn_from)
 
     @property
     def parts(self) -> Parts:

@@ -24,7 +24,8 @@ from typing import Any
 from recssl.baselines import limits
 from recssl.baselines.tuning import choose, fit_baseline, fits
 from recssl.fold_in import FoldInScorer
-from recssl.measuring import Measured, Panel, Split, learnt_of
+from recssl.measuring import Measured, Panel
+from recssl.parts import Split, learnt_of
 from recssl.retrieval import EmbeddingScorer, Scorer
 from recssl.settings.evaluate import BaselineName, EvaluateConfig
 from recssl.settings.train import TrainConfig

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from recssl.bootstrap import interval, resampled_means
-from recssl.dataset import LearnFrom
 from recssl.errors import DatasetError
 from recssl.fold_in import rows_without
 from recssl.matrices import binary, union
@@ -22,44 +21,14 @@ from recssl.metrics import (
     popularity_buckets,
     recall_by_bucket,
 )
-from recssl.new_users import ScoresNewUsers, keep_rows, support_of
+from recssl.new_users import ScoresNewUsers, keep_rows
+from recssl.parts import Split, learnt_of
 from recssl.retrieval import IntArray, Scorer, top_k
 from recssl.settings.evaluate import EvaluateConfig
 
 GROUPS = ("few", "some", "many")  # known interactions of the user, by terciles
 
 _CHUNK = 4096
-
-
-class Split(Protocol):
-    """Three CSR matrices `[users, items]`: a `Dataset`, or its `Parts`."""
-
-    @property
-    def train(self) -> csr_array:
-        """Learnt from."""
-        ...
-
-    @property
-    def valid(self) -> csr_array:
-        """Chosen on."""
-        ...
-
-    @property
-    def test(self) -> csr_array:
-        """Looked at once."""
-        ...
-
-    @property
-    def support(self) -> csr_array:
-        """Known of users of valid and test whom train does not have."""
-        ...
-
-
-def learnt_of(split: Split, learn_from: LearnFrom) -> csr_array:
-    """Return what methods are fitted on, every entry 1; of the support only that of valid users."""
-    if learn_from == "train":
-        return split.train
-    return union(union(split.train, split.valid), support_of(split.valid, split.support))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from scipy.sparse import csr_array
 
 from recssl.baselines import ease, gf_cf, ials, item_knn, popularity
 from recssl.baselines.types import Settings
-from recssl.measuring import Panel, Split
+from recssl.measuring import Panel
+from recssl.parts import Split
 from recssl.retrieval import Scorer
 from recssl.settings.evaluate import BaselineName, BaselinesConfig, EvaluateConfig
 

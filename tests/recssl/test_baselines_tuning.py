@@ -10,9 +10,9 @@ from scipy.sparse import csr_array
 from recssl.baselines import tuning
 from recssl.baselines.limits import refusal
 from recssl.baselines.tuning import DEFAULTS, GRIDS, choose, fit_baseline, fits
-from recssl.dataset import Parts
 from recssl.errors import DatasetError
 from recssl.measuring import Panel
+from recssl.parts import Parts
 from recssl.settings.evaluate import BaselineName, BaselinesConfig, EvaluateConfig
 from tests.recssl.ranking_by_hand import matrix, random_pairs
 

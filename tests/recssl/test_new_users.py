@@ -17,9 +17,10 @@ from recssl.evaluate import evaluate, evaluate_scorer
 from recssl.fold_in import RidgeFoldIn
 from recssl.health import RecMonitor
 from recssl.ingest.job import ingest
-from recssl.measuring import Panel, learnt_of
+from recssl.measuring import Panel
 from recssl.metrics import count_entries
 from recssl.new_users import ScoresNewUsers, keep_rows
+from recssl.parts import Parts, learnt_of
 from recssl.readout import Readout
 from recssl.recommend import recommend
 from recssl.retrieval import EmbeddingScorer, top_k
@@ -32,6 +33,7 @@ from recssl.train import train
 from recssl.trained_run import open_run
 from sslcore.console import Progress
 from tests.recssl.logs import make_dataset
+from tests.recssl.ranking_by_hand import matrix
 from tests.recssl.runs import GROUPS, USERS, grouped_pairs, make_run
 from tests.recssl.test_baselines_tuning import SMALL
 
@@ -234,3 +236,10 @@ def test_a_monitor_without_support_looks_at_all_users() -> None:
     readout = Readout(none, cosine=False, layers=0, weight=1.0)
     monitor = RecMonitor(lambda: (rows, rows), readout, none, eye, num_users=8, seed=0)
     assert (monitor.num_users, monitor.left_out) == (8, 0)
+
+
+def test_a_pair_is_learnt_from_whatever_it_weighs() -> None:
+    train, valid = (matrix(pairs, 2, 3) for pairs in ({(0, 0), (1, 2)}, {(1, 0)}))
+    train.data[:] = [0, 2]
+    learnt = learnt_of(Parts(train, valid, valid), "train+valid")
+    assert learnt.toarray().tolist() == [[1, 0, 0], [1, 0, 1]]

@@ -10,7 +10,7 @@ from recssl.errors import DatasetError
 from recssl.report.build import write_report
 from recssl.settings.report import ReportConfig
 from sslcore.console import Progress
-from sslcore.errors import CheckpointError
+from sslcore.errors import CheckpointError, OutputError
 from tests.page_reader import Reader
 from tests.recssl.report_runs import measure, write_data, write_embeddings, write_run
 
@@ -197,3 +197,12 @@ def test_two_reports_of_one_run_are_equal_and_progress_is_told(
     with Progress("report") as progress:
         path = write_report(run, SMALL, tmp_path / "again.html", now=NOW, progress=progress)
     assert path.read_text("utf-8") == page
+
+
+def test_a_report_replaces_a_report_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "items.csv"
+    other.write_text("item,title\n")
+    with pytest.raises(OutputError, match=r"items\.csv exists and is no report"):
+        write_report(run, SMALL, other, now=NOW)
+    assert other.read_text() == "item,title\n"
+    assert text_of(run, tmp_path) == text_of(run, tmp_path)
