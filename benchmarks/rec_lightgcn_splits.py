@@ -8,13 +8,13 @@ looked at once.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from rec_line import command
 from record import HERE, data_folder, keep
 
 RECIPES = HERE.parent / "configs" / "rec"
@@ -56,9 +56,9 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _timed(command: str, *arguments: str | Path) -> float:
+def _timed(name: str, *arguments: str | Path) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "recssl.cli", command, *map(str, arguments)], check=True)
+    command(name, *arguments)
     return round(time.perf_counter() - start, 1)
 
 

@@ -12,7 +12,7 @@ from recssl.run_parts import RunParts, assemble
 from recssl.settings.methods import METHODS
 from recssl.settings.train import TrainConfig
 from sslcore.config import resolve_config
-from tests.recssl.test_train import grouped_log
+from tests.recssl.grouped_log import grouped_log
 
 each_method = pytest.mark.parametrize("name", METHODS)
 WITH_HEAD = ("barlow_twins", "vicreg", "moco", "byol", "simclr", "simsiam")

@@ -4,57 +4,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from pydantic import ValidationError
 
-from recssl.batches import BatchMaker
-from recssl.dataset import Dataset
-from recssl.encoders.mf import MatrixFactorisation
 from recssl.errors import DatasetError, LogError
-from recssl.graph import InteractionGraph, LowRank
-from recssl.methods.item_queue import ItemQueue
-from recssl.perturb import svd_view
 from recssl.run_folder import RunFolder
 from recssl.settings.train import TrainConfig
 from recssl.train import TrainResult, train
 from sslcore.errors import CheckpointError, ConfigError, OutputError
 from sslcore.training.history import read_history
+from tests.recssl.grouped_log import ITEMS, USERS, config, grouped_log
 from tests.recssl.logs import make_dataset
 
-USERS, ITEMS, GROUPS = 40, 60, 4
 TIMES = ("samples_per_second", "wait_share", "prepare_share")
-
-
-def grouped_log(folder: Path, *, valid: bool = True, seed: int = 0) -> Dataset:
-    """Users like the items whose number leaves the same rest, and nothing else."""
-    rng = np.random.default_rng(seed)
-    pairs = [
-        (user, item)
-        for user in range(USERS)
-        for item in range(ITEMS)
-        if user % GROUPS == item % GROUPS and rng.random() < 0.7
-    ]
-    rng.shuffle(pairs)
-    whole = [(int(user), int(item)) for user, item in pairs]
-    cut = len(whole) * 4 // 5
-    held = whole[cut:]
-    return make_dataset(folder, whole[:cut], held if valid else [], [], USERS, ITEMS)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return grouped_log(tmp_path / "data").folder
-
-
-def config(folder: Path, **changes: Any) -> TrainConfig:
-    run = {"epochs": 4, "batch_size": 64, "device": "cpu", "patience": 0, "checkpoint_minutes": 0}
-    tree: dict[str, Any] = {
-        "data": {"path": folder, **changes.pop("data", {})},
-        "encoder": {"name": "mf", "dim": 8, "start": "random"},
-        "optim": {"learning_rate": 0.05},
-        "run": run | changes.pop("run", {}),
-    }
-    return TrainConfig.model_validate(tree | changes)
 
 
 def losses(run: Path) -> list[dict[str, Any]]:
@@ -218,176 +183,3 @@ def test_a_taken_folder_is_left_alone(data: Path, tmp_path: Path) -> None:
         train(config(data), tmp_path / "run")
     with pytest.raises(CheckpointError, match="holds no embeddings"):
         RunFolder(tmp_path / "run").read_embeddings()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"ranking": {"name": "bpr"}}, "needs drawn negatives"),
-        ({"sampling": {"negatives": "uniform", "log_q": 1.0}}, "corrects in-batch"),
-        ({"sampling": {"negatives": "uniform", "mask": "positives"}}, "never liked"),
-        (
-            {"ranking": {"name": "direct_au"}, "sampling": {"negatives": "uniform"}},
-            "has no negatives",
-        ),
-        ({"sampling": {"negatives": "shared", "log_q": 1.0}}, "these negatives are uniform"),
-        ({"sampling": {"negatives": "shared", "mask": "positives"}}, "never liked"),
-        ({"ranking": {"name": "bpr"}, "sampling": {"negatives": "shared"}}, "uniform"),
-        ({"ranking": {"name": "triplet"}, "sampling": {"negatives": "shared"}}, "all rows"),
-        ({"ranking": {"name": "bpr"}, "sampling": {"negatives": "mixed"}}, "uniform"),
-        (
-            {"ranking": {"name": "direct_au"}, "sampling": {"negatives": "mixed"}},
-            "has no negatives",
-        ),
-        ({"sampling": {"queue": 63}}, "at least run.batch_size, 64"),
-        ({"sampling": {"negatives": "uniform", "queue": 64}}, "draws for each row"),
-        ({"ranking": {"name": "triplet"}, "sampling": {"queue": 64}}, "read the queue"),
-        ({"ranking": {"name": "buir"}, "sampling": {"negatives": "hard"}}, "has no negatives"),
-        ({"ranking": {"name": "selfcf"}, "sampling": {"queue": 64}}, "read the queue"),
-        ({"ranking": {"name": "selfcf"}, "encoder": {"name": "towers"}}, "its predictor"),
-        ({"ranking": {"name": "direct_au"}, "sampling": {"log_q": 1.0}}, "no logits"),
-        ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
-        ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
-        ({"ranking": {"name": "triplet"}, "sampling": {"mask": "positives"}}, "the mask"),
-        ({"contrast": {"name": "sgl"}}, "does not see the graph"),
-        ({"contrast": {"name": "xsimgcl"}}, "lightgcn"),
-        ({"contrast": {"name": "lightgcl"}}, "lightgcn"),
-        ({"contrast": {"name": "simgcl"}, "views": {"perturb": "svd"}}, "does not see the graph"),
-        (
-            {
-                "encoder": {"name": "lightgcn"},
-                "contrast": {"name": "lightgcl"},
-                "views": {"perturb": "noise"},
-            },
-            "compares with the svd",
-        ),
-        (
-            {
-                "encoder": {"name": "lightgcn"},
-                "contrast": {"name": "xsimgcl"},
-                "views": {"perturb": "svd"},
-            },
-            "takes one view",
-        ),
-        ({"encoder": {"name": "towers"}, "contrast": {"name": "simgcl"}}, "no views"),
-        ({"run": {"devices": 2}}, "one device"),
-        ({"run": {"precision": "bf16-mixed"}}, "32-true"),
-    ],
-)
-def test_settings_that_do_not_fit_together_are_refused(
-    data: Path, changes: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ValidationError, match=words):
-        config(data, **changes)
-
-
-def test_batches_depend_on_seed_and_step_only(data: Path) -> None:
-    settings = config(data, contrast={"name": "simgcl"}, sampling={"log_q": 0.5})
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    makers = [BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings) for _ in range(2)]
-    whole, late = makers[0].draw(0), makers[1].draw(2)
-    for _ in range(2):
-        next(whole)
-    one, other = (
-        maker.complete(next(source), device=torch.device("cpu"))
-        for maker, source in zip(makers, (whole, late), strict=True)
-    )
-    assert torch.equal(one.users, other.users)
-    assert one.contrast is not None
-    assert other.contrast is not None
-    assert one.contrast.views[1].seed == other.contrast.views[1].seed
-    assert one.log_q is not None
-    shares = np.bincount(graph.edge_items, minlength=ITEMS) / graph.num_edges
-    expected = 0.5 * np.log(shares[one.items.numpy()])
-    assert np.allclose(one.log_q.numpy(), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("alpha", [None, 0.5])
-def test_shared_negatives_are_drawn_once_and_what_a_user_likes_is_left_out(
-    data: Path, alpha: float | None
-) -> None:
-    log_q = 0.0 if alpha is None else 0.5
-    sampling = {"negatives": "shared", "count": 30, "alpha": alpha, "log_q": log_q}
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    maker = BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), config(data, sampling=sampling))
-    made = maker.complete(next(maker.draw(3)), device=torch.device("cpu"))
-    assert made.negatives is not None
-    assert made.excluded is not None
-    assert made.negatives.shape == (30,)
-    likes = torch.from_numpy(graph.matrix.toarray() > 0)
-    assert torch.equal(made.excluded, likes[made.users][:, made.negatives])
-    if alpha is None:
-        assert made.log_q is None
-        return
-    weights = graph.item_degrees**alpha
-    expected = 0.5 * np.log(weights / weights.sum())
-    drawn = torch.cat([made.items, made.negatives]).numpy()
-    assert made.log_q is not None
-    assert np.allclose(made.log_q.numpy(), expected[drawn], atol=1e-5)
-
-
-def test_mixed_negatives_are_those_of_the_batch_and_the_drawn_ones(data: Path) -> None:
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    settings = config(data, sampling={"negatives": "mixed", "count": 30, "log_q": 1.0})
-    maker = BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings)
-    made = maker.complete(next(maker.draw(3)), device=torch.device("cpu"))
-    assert made.with_batch
-    assert made.excluded is not None
-    assert made.log_q is not None
-    assert made.excluded.shape == (64, 64 + 30)
-    shares = np.bincount(graph.edge_items, minlength=ITEMS) / graph.num_edges
-    mixture = (64 * shares + 30 / ITEMS) / 94
-    assert np.allclose(made.log_q[:64].exp().numpy(), mixture[made.items.numpy()], atol=1e-6)
-
-
-def test_a_batch_leaves_out_what_the_queue_holds_when_it_is_completed(data: Path) -> None:
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    sampling = {"negatives": "shared", "count": 30, "queue": 80, "mask": "positives"}
-    queue = ItemQueue(80, 4)
-    maker = BatchMaker(
-        graph, MatrixFactorisation(USERS, ITEMS, 4), config(data, sampling=sampling), queue
-    )
-    drawn = next(maker.draw(0))
-    empty = maker.complete(drawn, device=torch.device("cpu"))
-    queue.push(torch.arange(60), torch.zeros(60, 4))
-    filled = maker.complete(drawn, device=torch.device("cpu"))
-    assert empty.excluded is not None
-    assert filled.excluded is not None
-    assert torch.equal(filled.excluded[:, :30], empty.excluded[:, :30])
-    assert empty.excluded[:, 30:].all()
-    assert filled.excluded[:, 90:].all()
-    likes = torch.from_numpy(graph.matrix.toarray() > 0)
-    assert torch.equal(filled.excluded[:, 30:90], likes[filled.users])
-
-
-def test_svd_views_are_the_clean_graph_and_one_low_rank_copy_for_the_whole_run(data: Path) -> None:
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    settings = config(data, encoder={"name": "lightgcn", "dim": 4}, contrast={"name": "lightgcl"})
-    encoder = MatrixFactorisation(USERS, ITEMS, 4)
-    makers = [BatchMaker(graph, encoder, settings) for _ in range(2)]
-    first, later = (
-        maker.complete(next(maker.draw(step)), device=torch.device("cpu")).contrast
-        for maker, step in zip(makers, (0, 5), strict=True)
-    )
-    assert first is not None
-    assert later is not None
-    assert first.views[0].adjacency is None
-    one, other = (views.views[1].adjacency for views in (first, later))
-    assert isinstance(one, LowRank)
-    assert isinstance(other, LowRank)
-    expected = svd_view(graph, 5, seed=0)
-    for side in ("users", "items"):
-        assert torch.equal(getattr(one, side), getattr(other, side))
-        assert torch.equal(getattr(one, side), getattr(expected, side))
-
-
-def test_a_rank_that_the_graph_has_not_is_refused(data: Path) -> None:
-    settings = config(
-        data,
-        encoder={"name": "lightgcn", "dim": 4},
-        contrast={"name": "lightgcl"},
-        views={"rank": 41},
-    )
-    graph = InteractionGraph(grouped_log(data.parent / "again").train)
-    with pytest.raises(ConfigError, match=r"views\.rank 41: .* no more than 40 singular values"):
-        BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings)
