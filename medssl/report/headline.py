@@ -3,6 +3,7 @@
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.results import SCRATCH, Results
+from medssl.run_data import training_rows
 from sslcore.report import writing
 from sslcore.report.comparing import verdict
 from sslcore.report.parts import Tile
@@ -100,9 +101,12 @@ def _of_backbone(inputs: Inputs, before: str = " of a ", after: str = "") -> str
 
 
 def _images(inputs: Inputs) -> str:
-    rows = inputs.manifest.rows if inputs.manifest else None
-    if rows is None:
+    """Say how many images the encoder saw: those of the test part are in the manifest too."""
+    manifest = inputs.manifest
+    if manifest is None:
         return "images"
+    seen = training_rows(manifest, inputs.config.data) if inputs.config else manifest
+    rows = seen.rows
     text = writing.count(len(rows), "image")
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
     return f"{text} of {writing.count(patients, 'patient')}" if patients else text
