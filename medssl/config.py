@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
 from sslcore.config import Section
-from sslcore.methods.registry import MethodConfig, SimCLRConfig
+from sslcore.methods.registry import MethodConfig
+from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
 Stem = Literal["auto", "small", "medium", "large"]
@@ -47,6 +48,11 @@ class ViewsConfig(Section):
 
     preset: Preset = Preset.AUTO
     crop_scale: tuple[float, float] | None = Field(None, description="share of the area")
+    local_views: int | None = Field(
+        None, ge=0, description="smaller crops beside the two full views; default by method"
+    )
+    local_size: int | None = Field(None, gt=7, description="their side, px; default 3/7 of full")
+    local_scale: tuple[float, float] = Field((0.05, 0.4), description="their share of the area")
     horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability")
     vertical_flip: float | None = Field(None, ge=0, le=1, description="probability")
     rotation: float | None = Field(None, ge=0, le=180, description="degrees, either way")
@@ -54,16 +60,19 @@ class ViewsConfig(Section):
 
     @model_validator(mode="after")
     def _crops_a_part(self) -> Self:
-        low, high = self.crop_scale or (1.0, 1.0)
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_scale: expected 0 < low <= high <= 1, got {low:g}, {high:g}")
+        for name in ("crop_scale", "local_scale"):
+            low, high = getattr(self, name) or (1.0, 1.0)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name}: expected 0 < low <= high <= 1, got {low:g}, {high:g}")
         return self
 
 
 class BackboneConfig(Section):
     """The encoder's network; see `medssl.backbones.KNOWN`."""
 
-    name: str = "resnet18"
+    name: str | None = Field(
+        None, description="default resnet18; vit_tiny for methods that need the tokens of patches"
+    )
     stem: Stem = Field("auto", description="small to 48 px, medium to 128 px, else large")
     width: int | None = Field(
         None, gt=7, description="channels of a ResNet's first stage; 64 as published"
@@ -100,8 +109,13 @@ class PretrainConfig(Section):
 # Without this, `--config RUN/config.yaml` would treat other images like those of the old run.
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "data.path": ("data.channels", "data.canvas", "views.preset"),
-    "image_size": ("data.canvas", "backbone.stem"),
-    "method.name": ("optim.learning_rate",),
+    "image_size": ("data.canvas", "backbone.stem", "views.local_size"),
+    "method.name": (
+        "optim.learning_rate",
+        "views.local_views",
+        "views.local_size",
+        "views.crop_scale",
+    ),
     "optim.name": ("optim.learning_rate",),
 }
 

@@ -15,7 +15,7 @@ from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
-from medssl.run_data import image_shape
+from medssl.run_data import choose_backbone, image_shape
 from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker, build_views, move_canvases
 from sslcore.console import Progress
@@ -67,7 +67,7 @@ class EncoderSpec:
         """Collect the specification from a resolved configuration."""
         channels, canvas = image_shape(config)
         return cls(
-            backbone=config.backbone.name,
+            backbone=choose_backbone(config),
             stem=config.backbone.stem,
             width=config.backbone.width,
             channels=channels,

@@ -77,23 +77,25 @@ def build_monitor(
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         pixels = move_canvases(images.pixels[:_PAIRED], device)
-        view_a, view_b = maker(pixels, images.index[:_PAIRED], seed=seed, epoch=0).views
+        view_a, view_b, *_ = maker(pixels, images.index[:_PAIRED], seed=seed, epoch=0).views
         yield view_a, view_b
 
     return HealthMonitor(branch, samples, pairs, classes=images.classes)
+
+
+def class_numbers(labels: pl.Series) -> Tensor:
+    """Number the labels in their order; -1 for none, `[count]`."""
+    names = {name: number for number, name in enumerate(sorted(labels.drop_nulls().unique()))}
+    return torch.tensor([names.get(name, -1) for name in labels])
 
 
 def _classes(rows: pl.DataFrame, index: Tensor) -> Classes | None:
     chosen = rows[index.tolist()]
     if chosen["label"].null_count() == len(chosen):
         return None
-    names = {
-        name: number for number, name in enumerate(sorted(chosen["label"].drop_nulls().unique()))
-    }
-    labels = [names.get(name, -1) for name in chosen["label"]]
     patients: dict[object, int] = {}
     groups = [
         patients.setdefault(patient or ("unknown", row), len(patients))
         for row, patient in enumerate(chosen["patient"])
     ]
-    return Classes(torch.tensor(labels), torch.tensor(groups))
+    return Classes(class_numbers(chosen["label"]), torch.tensor(groups))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from medssl.run_data import (
 )
 from medssl.run_folder import RunFolder, require_same_config
 from medssl.run_parts import RunParts, assemble, describe
-from medssl.views import MultiViewMaker, move_canvases
+from medssl.views import move_canvases
 from sslcore.console import Progress
 from sslcore.device import all_or_none, build_fabric
 from sslcore.schedules import warmup_cosine
@@ -131,7 +131,7 @@ def _train(parts: RunParts, folder: RunFolder, fabric: Fabric) -> PretrainResult
             parts.optimizer,
             LoopSettings(parts.steps, run.batch_size, optim.clip_norm),
             fabric=fabric,
-            prepare=partial(_make_views, parts.maker, device=fabric.device, seed=run.seed),
+            prepare=partial(_make_views, parts, device=fabric.device),
             schedule=partial(warmup_cosine, warmup=optim.warmup, floor=optim.floor),
             on_step=on_step,
             first_step=first_step,
@@ -171,10 +171,12 @@ def _loader(parts: RunParts, fabric: Fabric, first_step: int) -> DataLoader[Deco
     )
 
 
-def _make_views(
-    maker: MultiViewMaker, batch: DecodedBatch, *, device: torch.device, seed: int
-) -> ViewBatch[Tensor]:
-    return maker(move_canvases(batch.pixels, device), batch.index, seed=seed, epoch=batch.epoch)
+def _make_views(parts: RunParts, batch: DecodedBatch, *, device: torch.device) -> ViewBatch[Tensor]:
+    pixels, seed = move_canvases(batch.pixels, device), parts.config.run.seed
+    views = parts.maker(pixels, batch.index, seed=seed, epoch=batch.epoch)
+    if parts.labels is None:
+        return views
+    return replace(views, labels=parts.labels[batch.index].to(device))
 
 
 def _interruption(stack: ExitStack, fabric: Fabric) -> Callable[[], bool]:

@@ -12,12 +12,11 @@ from medssl.errors import DataError
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
-from medssl.views import choose_preset
+from medssl.views import choose_local_size, choose_preset
 from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
 from sslcore.errors import ConfigError
-from sslcore.methods.registry import default_learning_rate
 from sslcore.training.settings import RunConfig
 
 
@@ -93,9 +92,14 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
 
 def check_names(config: PretrainConfig) -> None:
     """Raise `ConfigError` for an unknown backbone, before any time is spent on data."""
-    name = config.backbone.name
+    name = choose_backbone(config)
     if name not in KNOWN:
         raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, KNOWN)}")
+
+
+def choose_backbone(config: PretrainConfig) -> str:
+    """Return the name of the network; by what the method needs, unless one is given."""
+    return config.backbone.name or ("vit_tiny" if config.method.needs_tokens else "resnet18")
 
 
 def image_shape(config: PretrainConfig) -> tuple[int, int]:
@@ -126,11 +130,17 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             "channels": choose_channels(rows) if data.channels == "auto" else data.channels,
             "canvas": data.canvas or choose_canvas(rows, config.image_size),
         },
-        "views": {"preset": choose_preset(rows) if auto_preset else config.views.preset},
-        "backbone": {"stem": choose_stem(config.image_size) if auto_stem else config.backbone.stem},
+        "views": {
+            "preset": choose_preset(rows) if auto_preset else config.views.preset,
+            **_crops(config),
+        },
+        "backbone": {
+            "name": choose_backbone(config),
+            "stem": choose_stem(config.image_size) if auto_stem else config.backbone.stem,
+        },
         "optim": {
             "learning_rate": config.optim.learning_rate
-            or default_learning_rate(config.method, config.optim.name)
+            or config.method.default_learning_rate(config.optim.name)
         },
         "run": {
             "precision": choose_precision("auto", choose_device(run.device))
@@ -142,6 +152,18 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
         name: getattr(config, name).model_copy(update=update) for name, update in values.items()
     }
     return config.model_copy(update=sections)
+
+
+def _crops(config: PretrainConfig) -> dict[str, object]:
+    """Return how many crops there are and what they show, by what the method wants."""
+    views, needs = config.views, config.method.views
+    count = needs.local_views if views.local_views is None else views.local_views
+    size = views.local_size or choose_local_size(config.image_size)
+    return {
+        "local_views": count,
+        "local_size": size if count else None,
+        "crop_scale": views.crop_scale or needs.full_scale,
+    }
 
 
 def _require_full_batch(count: int, run: RunConfig) -> None:

@@ -4,21 +4,20 @@ from dataclasses import dataclass
 
 from lightning_fabric import Fabric
 from monai.networks.nets.efficientnet import MBConvBlock
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medssl.backbones import Backbone, build_backbone
 from medssl.config import PretrainConfig
 from medssl.encoder import EncoderSpec, build_spec_views
-from medssl.health import HealthImages, pick_images
+from medssl.health import HealthImages, class_numbers, pick_images
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import read_manifest
-from medssl.run_data import image_shape, training_rows
+from medssl.run_data import choose_backbone, image_shape, training_rows
 from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker
 from sslcore.device import share_batch_statistics
 from sslcore.methods.method import ViewMethod
-from sslcore.methods.registry import build_method, default_learning_rate
 from sslcore.random import seeded
 from sslcore.training.checkpoint import read_encoder_description
 from sslcore.training.optimizers import build_optimizer
@@ -26,7 +25,12 @@ from sslcore.training.optimizers import build_optimizer
 
 @dataclass(frozen=True, slots=True)
 class RunParts:
-    """All that one run is made of."""
+    """All that one run is made of.
+
+    Attributes:
+        labels: Class of each image of `dataset`, -1 where it is unknown, for a method that learns
+            from them; else None.
+    """
 
     config: PretrainConfig
     dataset: CanvasDataset
@@ -36,6 +40,7 @@ class RunParts:
     backbone: Backbone
     method: ViewMethod
     optimizer: Optimizer
+    labels: Tensor | None
 
     @property
     def steps(self) -> int:
@@ -67,24 +72,25 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         method,
         config.optim,
         batch_size=config.run.batch_size,
-        default_rate=default_learning_rate(config.method, config.optim.name),
+        default_rate=config.method.default_learning_rate(config.optim.name),
     )
     maker = build_spec_views(spec, config.views)
-    return RunParts(config, dataset, images, maker, spec, backbone, method, optimizer)
+    labels = class_numbers(manifest.rows["label"]) if config.method.uses_labels else None
+    return RunParts(config, dataset, images, maker, spec, backbone, method, optimizer, labels)
 
 
 def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod, Backbone]:
     """Build encoder and method from the run's seed."""
     with seeded(config.run.seed):
         backbone = build_backbone(
-            config.backbone.name,
+            choose_backbone(config),
             channels=channels,
             image_size=config.image_size,
             stem=config.backbone.stem,
             width=config.backbone.width,
         )
         _switch_off_dropout(backbone)
-        method = build_method(config.method, backbone, backbone.feature_dim)
+        method = config.method.build(backbone, backbone.feature_dim)
     return method, backbone
 
 
@@ -92,7 +98,7 @@ def describe(parts: RunParts, fabric: Fabric) -> str:
     """Say what was chosen, above all where the data did not tell it for sure."""
     config = parts.config
     return (
-        f"{len(parts.dataset)} images, {config.method.name} with {config.backbone.name} on"
+        f"{len(parts.dataset)} images, {config.method.name} with {choose_backbone(config)} on"
         f" {fabric.device.type}, {parts.steps} steps of {config.run.batch_size};"
         f" views of {config.image_size} px as of a {config.views.preset}"
         " (something else? set views.preset)"

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import polars as pl
 import torch
@@ -25,18 +26,34 @@ from sslcore.errors import ConfigError, ShapeError
 from sslcore.random import SampleRandom, derive_keys
 from sslcore.views import ViewBatch
 
-NUM_VIEWS = 2
+NUM_VIEWS = 2  # full ones
 
+_METHOD_DRAWS = 1 << 16  # keeps the keys of what a method draws apart from those of the views
 _SMALLEST_BLUR = 0.6  # px; below, a Gaussian is a point
 _CPU_CHUNK_BYTES = 4 << 20  # of canvases worked on together; bounds memory, measured fastest
+
+
+class Crops(NamedTuple):
+    """Views of one size.
+
+    Attributes:
+        transform: The random part, usable on its own and in a MONAI `Compose`.
+        size: Side, px.
+        number: Of each sample.
+    """
+
+    transform: BatchedTransform
+    size: int
+    number: int
 
 
 class MultiViewMaker:
     """Makes random views for training and one plain view for evaluation.
 
     Attributes:
-        transform: The random part, usable on its own and in a MONAI `Compose`.
-        image_size: Side of a view, px.
+        transform: The random part of a full view, usable on its own and in a MONAI `Compose`.
+        image_size: Side of a full view, px.
+        local: Smaller crops beside the two full views.
         mean: Subtracted per channel, for values of 0 to 1.
         std: What the difference is divided by.
     """
@@ -48,10 +65,12 @@ class MultiViewMaker:
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        local: Crops | None = None,
     ) -> None:
         """Normalise the results of `transform`; `mean` and `std` have one value per channel."""
         self.transform = transform
         self.image_size = image_size
+        self.local = local
         self.mean = tuple(mean)
         self.std = tuple(std)
         self._on_device: tuple[Tensor, Tensor] | None = None
@@ -59,7 +78,9 @@ class MultiViewMaker:
     def __call__(
         self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int
     ) -> ViewBatch[Tensor]:
-        """Return two views; what a sample gets depends on its index, `seed` and `epoch` only.
+        """Return two full views, and the smaller crops if there are any.
+
+        What a sample gets depends on its index, `seed` and `epoch` only.
 
         Args:
             pixels: `[batch, channels, side, side]`, uint16 canvases or floats of 0 to 1.
@@ -72,14 +93,23 @@ class MultiViewMaker:
         """
         self._require_channels(pixels)
         index = index.to(pixels.device)
-        keys = [derive_keys(index, seed, epoch, view) for view in range(NUM_VIEWS)]
-        return ViewBatch(tuple(self._random_view(pixels, SampleRandom(key)) for key in keys))
+        kinds = [Crops(self.transform, self.image_size, NUM_VIEWS)]
+        if self.local:
+            kinds.append(self.local)
+        plan = [kind for kind in kinds for _ in range(kind.number)]
+        views = [
+            self._random_view(pixels, SampleRandom(derive_keys(index, seed, epoch, number)), kind)
+            for number, kind in enumerate(plan)
+        ]
+        keys = derive_keys(index, seed, epoch, _METHOD_DRAWS)
+        return ViewBatch(tuple(views), keys=keys)
 
     def one(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Return the first of the views that a call returns, without making the others."""
         self._require_channels(pixels)
         key = derive_keys(index.to(pixels.device), seed, epoch, 0)
-        return self._random_view(pixels, SampleRandom(key))
+        full = Crops(self.transform, self.image_size, 1)
+        return self._random_view(pixels, SampleRandom(key), full)
 
     def plain(self, pixels: Tensor) -> Tensor:
         """Return the whole images, resized and normalised, without any chance.
@@ -100,20 +130,20 @@ class MultiViewMaker:
         mean, std = self._statistics(views.device)
         return (views * std + mean).clamp(0, 1)
 
-    def _random_view(self, pixels: Tensor, random: SampleRandom) -> Tensor:
+    def _random_view(self, pixels: Tensor, random: SampleRandom, kind: Crops) -> Tensor:
         """Draw for the whole batch at once; on the CPU, then change a few images at a time."""
-        params = self.transform.sample(random)
+        params = kind.transform.sample(random)
         mean, std = self._statistics(pixels.device)
         rows = max(1, len(pixels))
         if pixels.device.type == "cpu":
             rows = max(1, _CPU_CHUNK_BYTES // (4 * math.prod(pixels.shape[1:])))
         views = torch.empty(
-            (len(pixels), pixels.shape[1], self.image_size, self.image_size), device=pixels.device
+            (len(pixels), pixels.shape[1], kind.size, kind.size), device=pixels.device
         )
         for first in range(0, len(pixels), rows):
             part = slice(first, first + rows)
             own = {name: values[part] for name, values in params.items()}
-            images = self.transform.apply_(_to_unit(pixels[part]), own)
+            images = kind.transform.apply_(_to_unit(pixels[part]), own)
             torch.sub(images, mean, out=views[part])
             views[part].div_(std)
         return views
@@ -159,15 +189,33 @@ def build_views(
     if name is Preset.AUTO:
         raise ConfigError("views.preset is auto, and no preset was chosen for the data")
     plan = PRESETS[name]
-    transforms: list[BatchedTransform] = [_geometry(config, plan, image_size)]
-    if config.strength > 0:
-        transforms += _intensity(plan, config.strength, image_size, channels)
+
+    def chain(size: int, crop_scale: tuple[float, float]) -> Chain:
+        transforms: list[BatchedTransform] = [_geometry(config, plan, size, crop_scale)]
+        if config.strength > 0:
+            transforms += _intensity(plan, config.strength, size, channels)
+        return Chain(*transforms)
+
+    local = None
+    if config.local_views:
+        size = config.local_size or choose_local_size(image_size)
+        local = Crops(chain(size, config.local_scale), size, config.local_views)
     return MultiViewMaker(
-        Chain(*transforms),
+        chain(image_size, config.crop_scale or plan.crop_scale),
         image_size=image_size,
         mean=mean or (0.5,) * channels,
         std=std or (0.25,) * channels,
+        local=local,
     )
+
+
+def choose_local_size(image_size: int, *, multiple_of: int = 1) -> int:
+    """Return the side of a smaller crop beside full views of `image_size` px.
+
+    Source:
+        96 px beside 224 px, as in SwAV, arXiv:2006.09882, and DINO, arXiv:2104.14294.
+    """
+    return max(1, round(image_size * 96 / 224 / multiple_of)) * multiple_of
 
 
 def choose_preset(manifest: Manifest) -> Preset:
@@ -191,13 +239,15 @@ def _preset_of(modality: str | None, archive: str | None, channels: int) -> Pres
     return BY_MODALITY.get(modality or "") or BY_ARCHIVE.get(name) or coloured
 
 
-def _geometry(config: ViewsConfig, plan: PresetPlan, image_size: int) -> RandGeometry:
+def _geometry(
+    config: ViewsConfig, plan: PresetPlan, image_size: int, crop_scale: tuple[float, float]
+) -> RandGeometry:
     def chosen(own: float | None, default: float) -> float:
         return default if own is None else own
 
     return RandGeometry(
         image_size,
-        crop_scale=config.crop_scale or plan.crop_scale,
+        crop_scale=crop_scale,
         horizontal_flip=chosen(config.horizontal_flip, plan.horizontal_flip),
         vertical_flip=chosen(config.vertical_flip, plan.vertical_flip),
         quarter_turns=plan.quarter_turns,

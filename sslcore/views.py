@@ -15,13 +15,20 @@ class ViewBatch(Generic[ViewT]):
     """Several views of the same samples.
 
     Attributes:
-        views: What the encoder takes, one entry per view; rows correspond across views.
+        views: What the encoder takes, one entry per view; rows correspond across views. The first
+            two are full views, further ones smaller crops.
         segments: Row counts of groups that must not be compared with each other, such as users
             and items. Empty means one group.
+        keys: Of what a method draws at random for each sample, `[batch]`, int64, as
+            `sslcore.random.SampleRandom` takes them.
+        labels: Class of each sample, from 0, -1 where it is unknown, `[batch]`; for methods that
+            learn from labels.
     """
 
     views: tuple[ViewT, ...]
     segments: tuple[int, ...] = ()
+    keys: Tensor | None = None
+    labels: Tensor | None = None
 
 
 def per_segment(

@@ -3,7 +3,7 @@
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.results import SCRATCH, Results
-from medssl.run_data import training_rows
+from medssl.run_data import choose_backbone, training_rows
 from sslcore.report import writing
 from sslcore.report.comparing import verdict
 from sslcore.report.parts import Tile
@@ -89,14 +89,13 @@ def _typical_amount(results: Results) -> str:
 
 
 def _method(inputs: Inputs) -> str:
-    name = inputs.config.method.name if inputs.config else ""
-    return words.METHODS.get(name, name) or "Self-supervised"
+    return inputs.config.method.about.title if inputs.config else "Self-supervised"
 
 
 def _of_backbone(inputs: Inputs, before: str = " of a ", after: str = "") -> str:
     if not inputs.config:
         return ""
-    name = inputs.config.backbone.name
+    name = choose_backbone(inputs.config)
     return f"{before}{words.BACKBONES.get(name, name)}{after}"
 
 

@@ -2,16 +2,6 @@
 
 from medssl.errors import Reason
 
-METHODS = {
-    "simclr": "SimCLR",
-    "moco_v2": "MoCo v2",
-    "byol": "BYOL",
-    "simsiam": "SimSiam",
-    "barlow_twins": "Barlow Twins",
-    "vicreg": "VICReg",
-    "triplet": "Triplet",
-}
-
 BACKBONES = {
     "resnet10": "ResNet-10",
     "resnet18": "ResNet-18",

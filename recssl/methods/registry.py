@@ -23,20 +23,16 @@ from recssl.methods.xsimgcl import CrossLayerRecommendation
 from recssl.objectives.info_nce import InfoNCE
 from sslcore.config import Section
 from sslcore.errors import ConfigError
+from sslcore.methods.barlow_twins import BarlowTwinsConfig
+from sslcore.methods.byol import ByolConfig
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
-from sslcore.methods.registry import (
-    BarlowTwinsConfig,
-    ByolConfig,
-    MethodConfig,
-    MoCoV2Config,
-    SimCLRConfig,
-    SimSiamConfig,
-    TripletConfig,
-    VICRegConfig,
-    build_method,
-)
-from sslcore.methods.triplet import Mining
+from sslcore.methods.moco import MoCoV2Config
+from sslcore.methods.settings import MethodSection
+from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simsiam import SimSiamConfig
+from sslcore.methods.triplet import Mining, TripletConfig
+from sslcore.methods.vicreg import VICRegConfig
 from sslcore.modules.branch import Branch
 
 
@@ -233,16 +229,7 @@ def build_recommendation(
 
 
 def _build_views(
-    config: SGLConfig
-    | SimGCLConfig
-    | SimCLRConfig
-    | MoCoV2Config
-    | ByolConfig
-    | SimSiamConfig
-    | BarlowTwinsConfig
-    | VICRegConfig
-    | TripletConfig,
-    encoder: NodeEncoder,
+    config: SGLConfig | SimGCLConfig | MethodSection, encoder: NodeEncoder
 ) -> ViewMethod:
     match config:
         case SGLConfig() | SimGCLConfig():
@@ -252,6 +239,6 @@ def _build_views(
             return _per_side(config, encoder)
 
 
-def _per_side(config: MethodConfig, encoder: NodeEncoder) -> ViewMethod:
-    of_users, of_items = (build_method(config, encoder, encoder.dim) for _ in range(2))
+def _per_side(config: MethodSection, encoder: NodeEncoder) -> ViewMethod:
+    of_users, of_items = (config.build(encoder, encoder.dim) for _ in range(2))
     return PerSide(of_users, of_items)

@@ -1,17 +1,17 @@
-"""SimCLR, VICReg, Barlow Twins: one encoder, two views, one objective without state."""
+"""One encoder, two views or more, one objective without state."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 from sslcore.distributed import gather_rows
-from sslcore.methods.method import StepOutput, ViewMethod, detached, two_views
+from sslcore.methods.method import StepOutput, ViewMethod, all_views, average, view_pairs
 from sslcore.modules.branch import Branch
 from sslcore.views import ViewBatch, per_segment
 
 
 class JointEmbedding(ViewMethod):
-    """Project both views and hand them to `objective`."""
+    """Project all views and hand pairs of them to `objective`; SimCLR, Barlow Twins, VICReg."""
 
     def __init__(self, student: Branch, objective: nn.Module) -> None:
         """Join a branch and an objective.
@@ -25,11 +25,14 @@ class JointEmbedding(ViewMethod):
         self.objective = objective
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
-        """Compare two views; see `Method.forward`."""
-        view_a, view_b = two_views(batch)
-        z_a, z_b = self.student(view_a), self.student(view_b)
-        loss, terms = per_segment(self._compare, z_a, z_b, batch.segments)
-        return StepOutput(loss, detached(terms))
+        """Compare each view with each full view; see `Method.forward`."""
+        z = [self.student(view) for view in all_views(batch)]
+        return average(
+            [
+                per_segment(self._compare, z[full], z[other], batch.segments)
+                for full, other in view_pairs(len(z))
+            ]
+        )
 
     def _compare(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         result: tuple[Tensor, dict[str, Tensor]] = self.objective(

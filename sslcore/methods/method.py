@@ -1,10 +1,11 @@
 """What the training loop knows about a method, and nothing more."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from sslcore.errors import ShapeError
@@ -68,6 +69,41 @@ class ViewMethod(Method[ViewBatch[Any]]):
     def encoder(self) -> nn.Module:
         """The student's encoder."""
         return self.student.encoder
+
+
+def all_views(batch: ViewBatch[Any]) -> tuple[Any, ...]:
+    """Return the two full views of a batch and then its smaller crops, if it has any.
+
+    Raises:
+        ShapeError: If there are fewer than two.
+    """
+    if len(batch.views) < 2:
+        raise ShapeError(f"expected two views of each sample, got {len(batch.views)}")
+    return batch.views
+
+
+def view_pairs(count: int) -> list[tuple[int, int]]:
+    """Return which of `count` views are compared: every pair with a full view in it.
+
+    The first of a pair is one of the two full views, the second the other one or a smaller crop.
+
+    Source:
+        Caron et al., "SwAV", NeurIPS 2020, arXiv:2006.09882, section 3.3: crops of low resolution
+        are compared with full views only.
+    """
+    return [(0, 1), *((full, crop) for crop in range(2, count) for full in (0, 1))]
+
+
+def directed_pairs(count: int) -> list[tuple[int, int]]:
+    """Return `view_pairs`, and the two full views the other way round too."""
+    return [(1, 0), *view_pairs(count)]
+
+
+def average(results: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> StepOutput:
+    """Return the mean of several losses, and of their terms for the log."""
+    losses, terms = zip(*results, strict=True)
+    means = {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}
+    return StepOutput(torch.stack(losses).mean(), detached(means))
 
 
 def two_views(batch: ViewBatch[Any]) -> tuple[Any, Any]:

@@ -1,20 +1,52 @@
 """MoCo: contrast with a queue of keys from an averaged encoder."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from sslcore.distributed import gather_rows
 from sslcore.errors import ShapeError
-from sslcore.methods.method import StepOutput, ViewMethod, two_views
+from sslcore.methods.method import StepOutput, ViewMethod, all_views, average
+from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.ema import EmaTeacher
+from sslcore.modules.heads import projection_mlp
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
 from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch
+
+
+class MoCoV2Config(MethodSection):
+    """MoCo v2: contrast with a queue of past keys of a teacher."""
+
+    about: ClassVar[About] = About(
+        family="contrastive",
+        title="MoCo v2",
+        source='Chen et al., "MoCo v2", 2020, arXiv:2003.04297',
+        needs="a teacher and a queue, which bring the negatives that a small batch lacks",
+        choose="where memory allows small batches only",
+    )
+    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+
+    name: Literal["moco_v2"] = "moco_v2"
+    head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 2048, 128")
+    queue_size: int = Field(
+        1024, gt=0, description="keys; fewer than there are samples; paper 65536"
+    )
+    momentum: float = Field(0.99, ge=0, lt=1, description="of the teacher; paper 0.999")
+    temperature: float = Field(0.2, gt=0, description="paper 0.2")
+
+    def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
+        """See `MethodSection.build`."""
+        head = projection_mlp([feature_dim, *self.head_dims], hidden_norm=False)
+        queue = FeatureQueue(self.queue_size, self.head_dims[-1])
+        return Moco(
+            Branch(encoder, head), queue, momentum=self.momentum, temperature=self.temperature
+        )
 
 
 class Moco(ViewMethod):
@@ -54,17 +86,22 @@ class Moco(ViewMethod):
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare the student's first view with the teacher's second; see `Method.forward`.
 
+        Smaller crops, if there are any, are compared with the teacher's second view too.
+
         Raises:
             ShapeError: If the batch has segments.
         """
         if batch.segments:
             raise ShapeError("MoCo has one queue and cannot keep segments apart")
-        view_a, view_b = two_views(batch)
-        queries, keys = self.student(view_a), unit_rows(self.teacher(view_b))
-        loss = info_nce_loss(queries, keys, negatives=self.queue.keys, temperature=self.temperature)
+        view_a, view_b, *crops = all_views(batch)
+        keys = unit_rows(self.teacher(view_b))
         if self.training:
             self._pending = [keys]
-        return StepOutput(loss, {"positive_similarity": -negative_cosine(queries.detach(), keys)})
+        return average([self._compare(self.student(view), keys) for view in (view_a, *crops)])
+
+    def _compare(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = info_nce_loss(queries, keys, negatives=self.queue.keys, temperature=self.temperature)
+        return loss, {"positive_similarity": -negative_cosine(queries, keys)}
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -1,17 +1,20 @@
 """Triplet: each view nearer to its partner than to mined negatives, by a margin."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchEasyHardMiner
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslcore.distributed import gather_rows
 from sslcore.errors import ShapeError
-from sslcore.methods.method import StepOutput, ViewMethod, two_views
+from sslcore.methods.method import StepOutput, ViewMethod, all_views, average, view_pairs
+from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
+from sslcore.modules.heads import projection_mlp
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
 from sslcore.objectives.metric_learning import AlignedViews
@@ -19,6 +22,33 @@ from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch, per_segment
 
 Mining = Literal["semihard", "hard"]
+
+
+class TripletConfig(MethodSection):
+    """Triplet margin loss on mined negatives."""
+
+    about: ClassVar[About] = About(
+        family="contrastive",
+        title="Triplet",
+        source='Schroff et al., "FaceNet", CVPR 2015, arXiv:1503.03832',
+        needs="negatives that are mined from the batch, and from a memory if wanted",
+        choose="where distances themselves are used later, as in retrieval",
+    )
+    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+
+    name: Literal["triplet"] = "triplet"
+    head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 128")
+    margin: float = Field(0.2, gt=0, le=2, description="of distances at length 1; paper 0.2")
+    mining: Mining = Field("semihard", description="negatives; paper semihard")
+    memory_size: int = Field(0, ge=0, description="past projections as negatives; 0 for none")
+
+    def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
+        """See `MethodSection.build`."""
+        student = Branch(encoder, projection_mlp([feature_dim, *self.head_dims]))
+        memory = None
+        if self.memory_size:
+            memory = FeatureQueue(self.memory_size, self.head_dims[-1])
+        return Triplet(student, triplet_objective(margin=self.margin, mining=self.mining), memory)
 
 
 def triplet_objective(*, margin: float = 0.2, mining: Mining = "semihard") -> AlignedViews:
@@ -70,21 +100,20 @@ class Triplet(ViewMethod):
         """
         if batch.segments and self.memory is not None:
             raise ShapeError("the triplet method has one memory and cannot keep segments apart")
-        view_a, view_b = two_views(batch)
-        z_a, z_b = self.student(view_a), self.student(view_b)
-        loss, _ = per_segment(self._compare, z_a, z_b, batch.segments)
+        z = [self.student(view) for view in all_views(batch)]
         if self.training and self.memory is not None:
-            self._pending = [unit_rows(z.detach()) for z in (z_a, z_b)]
-        return StepOutput(
-            loss, {"positive_similarity": -negative_cosine(z_a.detach(), z_b.detach())}
+            self._pending = [unit_rows(each.detach()) for each in z[:2]]
+        return average(
+            [
+                per_segment(self._compare, z[full], z[other], batch.segments)
+                for full, other in view_pairs(len(z))
+            ]
         )
 
     def _compare(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         negatives = None if self.memory is None else self.memory.keys
-        result: tuple[Tensor, dict[str, Tensor]] = self.objective(
-            gather_rows(z_a), gather_rows(z_b), negatives
-        )
-        return result
+        loss, _ = self.objective(gather_rows(z_a), gather_rows(z_b), negatives)
+        return loss, {"positive_similarity": -negative_cosine(z_a, z_b)}
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -11,9 +11,10 @@ from sslcore.errors import ShapeError
 from sslcore.methods.byol import Byol
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.moco import Moco
-from sslcore.methods.registry import METHODS, MethodConfig, TripletConfig, build_method
+from sslcore.methods.registry import METHODS
+from sslcore.methods.settings import MethodSection
 from sslcore.methods.simsiam import SimSiam
-from sslcore.methods.triplet import Triplet
+from sslcore.methods.triplet import Triplet, TripletConfig
 from sslcore.modules.branch import Branch
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
@@ -28,10 +29,16 @@ SMALL = {
 }
 NAMES = [*METHODS, "triplet with memory"]
 each_method = pytest.mark.parametrize("name", NAMES)
+# pairs of the two full views, and pairs that each further crop adds
+FULL_AND_CROP_PAIRS = {
+    "byol": (2, 2),
+    "simsiam": (2, 2),
+    "moco_v2": (1, 1),
+}
 Log = list[tuple[float, dict[str, float]]]
 
 
-def small(name: str) -> MethodConfig:
+def small(name: str) -> MethodSection:
     if name == "triplet with memory":
         return TripletConfig(head_dims=(16, 8), memory_size=160)
     kind = type(config_of(name))
@@ -41,7 +48,7 @@ def small(name: str) -> MethodConfig:
 def build(name: str) -> ViewMethod:
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
-    return build_method(small(name), encoder, 16)
+    return small(name).build(encoder, 16)
 
 
 def batches(first: int, stop: int) -> Iterator[ViewBatch[Tensor]]:
@@ -162,14 +169,27 @@ def test_logs_are_detached_scalars(name: str) -> None:
 @each_method
 def test_encoder_is_the_one_that_came_in(name: str) -> None:
     encoder = nn.Linear(8, 16)
-    assert build_method(small(name), encoder, 16).encoder is encoder
+    assert small(name).build(encoder, 16).encoder is encoder
 
 
 @each_method
-@pytest.mark.parametrize("count", [1, 3])
-def test_refuses_another_number_of_views(name: str, count: int) -> None:
-    with pytest.raises(ShapeError, match=f"two views of each sample, got {count}"):
-        build(name)(ViewBatch(tuple(torch.randn(4, 8) for _ in range(count))))
+def test_refuses_a_single_view(name: str) -> None:
+    with pytest.raises(ShapeError, match="two views of each sample, got 1"):
+        build(name)(ViewBatch((torch.randn(4, 8),)))
+
+
+@each_method
+def test_crops_are_compared_with_both_full_views_and_not_with_each_other(name: str) -> None:
+    """Without batch norm, and with one crop and then two, losses are means over pairs."""
+    views = next(batches(0, 1)).views
+    crops = tuple(torch.randn(16, 8, generator=torch.Generator().manual_seed(i)) for i in (8, 9))
+    method = build(name).eval()
+    with_one, with_other = (method(ViewBatch((*views, crop))).loss for crop in crops)
+    plain, with_both = method(ViewBatch(views)).loss, method(ViewBatch((*views, *crops))).loss
+    full, per_crop = FULL_AND_CROP_PAIRS.get(name, (1, 2))
+    expected = ((full + per_crop) * (with_one + with_other) - full * plain) / (full + 2 * per_crop)
+    torch.testing.assert_close(with_both, expected)
+    assert not torch.allclose(with_one, plain)
 
 
 @each_method

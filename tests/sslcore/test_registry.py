@@ -9,25 +9,17 @@ from torch import nn
 
 from sslcore.config import Section, dump_config, resolve_config
 from sslcore.errors import ConfigError
-from sslcore.methods.byol import Byol
+from sslcore.methods.barlow_twins import BarlowTwinsConfig
+from sslcore.methods.byol import Byol, ByolConfig
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
-from sslcore.methods.moco import Moco
-from sslcore.methods.registry import (
-    METHODS,
-    BarlowTwinsConfig,
-    ByolConfig,
-    MethodConfig,
-    MoCoV2Config,
-    SimCLRConfig,
-    SimSiamConfig,
-    TripletConfig,
-    VICRegConfig,
-    build_method,
-    default_learning_rate,
-)
-from sslcore.methods.simsiam import SimSiam
-from sslcore.methods.triplet import Triplet
+from sslcore.methods.moco import Moco, MoCoV2Config
+from sslcore.methods.registry import CONFIGS, METHODS, MethodConfig
+from sslcore.methods.settings import Family, MethodSection
+from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simsiam import SimSiam, SimSiamConfig
+from sslcore.methods.triplet import Triplet, TripletConfig
+from sslcore.methods.vicreg import VICRegConfig
 from sslcore.objectives.barlow_twins import BarlowTwins
 from sslcore.objectives.nt_xent import NTXent
 from sslcore.objectives.vicreg import VICReg
@@ -37,14 +29,19 @@ class Run(Section):
     method: MethodConfig = SimCLRConfig()
 
 
-def config_of(name: str) -> MethodConfig:
-    config: MethodConfig = TypeAdapter(MethodConfig).validate_python({"name": name})
+def config_of(name: str) -> MethodSection:
+    config: MethodSection = TypeAdapter(MethodConfig).validate_python({"name": name})
     return config
 
 
-def test_names_are_those_of_the_configs() -> None:
-    configs = typing.get_args(typing.get_args(MethodConfig)[0])
-    assert tuple(config.model_fields["name"].default for config in configs) == METHODS
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_method_says_what_it_is(config: type[MethodSection]) -> None:
+    about = config.about
+    assert about.family in typing.get_args(Family)
+    assert "arXiv:" in about.source
+    assert about.title
+    assert about.needs
+    assert about.choose
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -76,9 +73,9 @@ def test_every_config_survives_its_own_yaml(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_heads_are_those_of_the_papers(
-    config: MethodConfig, kind: type[ViewMethod], final_norm: bool, hidden_norm: bool
+    config: MethodSection, kind: type[ViewMethod], final_norm: bool, hidden_norm: bool
 ) -> None:
-    method = build_method(config, nn.Identity(), 16)
+    method = config.build(nn.Identity(), 16)
     assert isinstance(method, kind)
     layers = list(method.student.head.children())
     assert isinstance(layers[0], nn.Linear)
@@ -88,8 +85,8 @@ def test_heads_are_those_of_the_papers(
 
 
 def test_settings_reach_the_method() -> None:
-    def objective(config: MethodConfig) -> nn.Module:
-        method = build_method(config, nn.Identity(), 16)
+    def objective(config: MethodSection) -> nn.Module:
+        method = config.build(nn.Identity(), 16)
         assert isinstance(method, JointEmbedding)
         return method.objective
 
@@ -102,17 +99,15 @@ def test_settings_reach_the_method() -> None:
     vicreg = objective(VICRegConfig(invariance=1, variance=2, covariance=3))
     assert isinstance(vicreg, VICReg)
     assert (vicreg.invariance, vicreg.variance, vicreg.covariance) == (1, 2, 3)
-    moco = build_method(
-        MoCoV2Config(queue_size=12, momentum=0.5, temperature=0.3, head_dims=(4,)),
-        nn.Identity(),
-        16,
+    moco = MoCoV2Config(queue_size=12, momentum=0.5, temperature=0.3, head_dims=(4,)).build(
+        nn.Identity(), 16
     )
     assert isinstance(moco, Moco)
     assert (moco.queue.keys.shape, moco.momentum, moco.temperature) == ((12, 4), 0.5, 0.3)
-    byol = build_method(ByolConfig(momentum=0.5, predictor_dim=7), nn.Identity(), 16)
+    byol = ByolConfig(momentum=0.5, predictor_dim=7).build(nn.Identity(), 16)
     assert isinstance(byol, Byol)
     assert byol.momentum == 0.5
-    triplet = build_method(TripletConfig(memory_size=9), nn.Identity(), 16)
+    triplet = TripletConfig(memory_size=9).build(nn.Identity(), 16)
     assert isinstance(triplet, Triplet)
     assert triplet.memory is not None
     assert triplet.memory.keys.shape == (9, 128)
@@ -121,14 +116,14 @@ def test_settings_reach_the_method() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_learning_rate_for_every_optimizer(name: str, optimizer: str) -> None:
-    assert 1e-5 < default_learning_rate(config_of(name), optimizer) < 1
+    assert 1e-5 < config_of(name).default_learning_rate(optimizer) < 1
 
 
 def test_unknown_optimizer_lists_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match=r"'adam'; did you mean 'adamw'\? known: adamw, sgd, lars"
     ):
-        default_learning_rate(SimCLRConfig(), "adam")
+        SimCLRConfig().default_learning_rate("adam")
 
 
 def test_unknown_method_lists_the_known_ones() -> None:
