@@ -7,7 +7,7 @@ import polars as pl
 import torch
 
 from medssl.config import EmbedConfig
-from medssl.encoder import Encoder, load_encoder
+from medssl.encoder import Encoder, load_encoder, unfinished
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
 from sslcore.console import Progress
@@ -49,6 +49,8 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
     manifest = open_data(data)
     with Progress("embed") as progress:
+        if warning := unfinished(run):
+            progress.note(warning)
         table, failures = embedding_table(encoder, manifest, config.batch_size, progress)
         if failures:
             progress.note(f"{failures} images could not be read and are left out")

@@ -156,6 +156,19 @@ def load_encoder(run: Path, *, device: torch.device | None = None) -> Encoder:
     return Encoder(backbone.to(device or torch.device("cpu")).eval(), spec)
 
 
+def unfinished(run: Path) -> str | None:
+    """Say in a line that the encoder of a run is not that of its last step; None if it is.
+
+    Raises:
+        CheckpointError: See `load_encoder`.
+    """
+    about = read_encoder_description(RunFolder(run).encoder)
+    step, steps = about.get("step"), about.get("steps")
+    if not isinstance(step, int) or not isinstance(steps, int) or step >= steps:
+        return None
+    return f"the run stands at step {step} of {steps}: what follows is of the encoder of this step"
+
+
 def store_encoder(path: Path, backbone: Backbone, spec: EncoderSpec, **about: object) -> None:
     """Write weights and specification, with further facts, such as the number of steps."""
     save_encoder(path, backbone, {**asdict(spec), **about})

@@ -219,5 +219,5 @@ def _recorder(
 
 
 def _store(parts: RunParts, folder: RunFolder, step: int) -> None:
-    method = parts.config.method.name
-    store_encoder(folder.encoder, parts.backbone, parts.spec, method=method, step=step)
+    about = {"method": parts.config.method.name, "step": step, "steps": parts.steps}
+    store_encoder(folder.encoder, parts.backbone, parts.spec, **about)

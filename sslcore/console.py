@@ -145,11 +145,12 @@ class _Pace:
             rate = count / seconds
             words.append(f"{rate:.3g} {self.unit}/s")
             if self.total is not None and self.total > self.done:
-                words.append(f"{_duration((self.total - self.done) / rate)} left")
+                words.append(f"{duration((self.total - self.done) / rate)} left")
         return words
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit that suits it: `45 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -68,6 +68,10 @@ class Cohort:
         notes = [f"{lost} labelled images could not be read: left out"] if lost else []
         return replace(self, splits=splits, notes=(*self.notes, *notes))
 
+    def noting(self, note: str | None) -> "Cohort":
+        """Add a note; None adds nothing."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
     def with_parts(self) -> Manifest:
         """Return the manifest with `split` as it was used; null for what was left out.
 

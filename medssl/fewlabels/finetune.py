@@ -19,7 +19,7 @@ import torch
 
 from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
-from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder
+from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder, unfinished
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
@@ -96,6 +96,9 @@ def finetune(
     require_new_folder(out, way_out="give another name with --out")
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     encoder = load_encoder(run, device=fabric.device)
+    warning = unfinished(run)
+    if warning:
+        progress.note(warning)
     cohort = gather_cohort(RunFolder(run), config, data, progress)
     cache_gb = RunFolder(run).read_config().data.cache_gb
     images = open_labelled_images(
@@ -105,7 +108,7 @@ def finetune(
     with seeded(config.seed):
         untrained = build()
     features = images.features(encoder.backbone, untrained, progress=progress)
-    cohort = cohort.readable_only(features.rows)
+    cohort = cohort.readable_only(features.rows).noting(warning)
     bench = Bench(
         images=images,
         features=features,

@@ -1,6 +1,8 @@
 """Chapters about the pretraining run: its curves, and what its encoder makes of the images."""
 
+from medssl.encoder import unfinished
 from medssl.report.inputs import Inputs
+from medssl.run_folder import RunFolder
 from sslcore.report import writing
 from sslcore.report.history import history_drawings, history_points, term_names
 from sslcore.report.parts import Drawings, Note, Part, Section
@@ -28,6 +30,8 @@ _MOST_TERMS = 6
 def training_section(inputs: Inputs) -> Section:
     """Return the curves of the log and of the health checks."""
     parts: list[Part] = []
+    if inputs.run and RunFolder(inputs.run).encoder.exists() and (said := unfinished(inputs.run)):
+        parts.append(Note(f"{writing.capital(said)}.", "warning"))
     if inputs.log:
         terms = {
             name: (name.replace("_", " ").capitalize(), "Reported by the method.")

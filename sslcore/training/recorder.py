@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sslcore.console import Progress
+from sslcore.console import Progress, duration
 from sslcore.diagnostics import CollapseGuard
 from sslcore.training.health import Measured, Monitor, as_health
 from sslcore.training.history import History, read_history
 from sslcore.training.loop import StepRecord
 
 _SMOOTHING = 0.9  # of the shown share of waiting
+_LONG = 300.0  # seconds of a run whose length is foretold
+_TIMED = 4  # steps it is foretold from; the one before them also waits for workers and compilers
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,13 @@ class Recorder:
         self._on_check = on_check
         self._unit = unit
         self._is_enough = False
+        self._first_step = 0
+        self._timed_from = 0.0
 
     def begin(self, first_step: int) -> None:
         """Cut both logs back to `first_step`, and measure the untrained encoder of a new run."""
         self._progress.expect(self._rhythm.steps, done=first_step, unit="steps")
+        self._first_step = first_step
         self._log.truncate_after(first_step)
         if first_step == 0:
             self._health_log.truncate_after(-1)
@@ -98,6 +103,7 @@ class Recorder:
         """
         self._log.append(asdict(record))
         self._show(record)
+        self._foretell(record.step)
         last = record.step == self._rhythm.steps
         if last or record.step % self._rhythm.health_every == 0:
             self._check(record.step)
@@ -126,6 +132,19 @@ class Recorder:
         self._progress.advance(0, **measured.facts())
         if self._on_check and self._on_check(step, measured):
             self._is_enough = True
+
+    def _foretell(self, step: int) -> None:
+        """Say once, after a few steps, how long a long run will take."""
+        taken = step - self._first_step
+        if taken == 1:
+            self._timed_from = self._clock()
+        if taken != 1 + _TIMED:
+            return
+        left = self._rhythm.steps - step
+        seconds = left * (self._clock() - self._timed_from) / _TIMED
+        if seconds >= _LONG:
+            shorter = "; --epochs N or --set run.steps=N for less" if not self._first_step else ""
+            self._progress.note(f"about {duration(seconds)} for {left} more steps{shorter}")
 
     def _show(self, record: StepRecord) -> None:
         first = self._waiting == 0

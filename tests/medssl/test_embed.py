@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +129,23 @@ def test_only_an_earlier_table_of_embeddings_is_replaced(
     assert data.read_bytes() == before
     for _ in range(2):
         embed(run, data, tmp_path / "embeddings.parquet", EmbedConfig())
+
+
+def stop_at_the_first_of_nine_steps(run: Path, folder: Path) -> Path:
+    """Copy the encoder of `run` as one that has been stored too early."""
+    folder.mkdir()
+    for name in ("encoder.safetensors", "encoder.json"):
+        (folder / name).write_bytes((run / name).read_bytes())
+    description = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps(description | {"steps": 9}))
+    return folder
+
+
+def test_the_encoder_of_an_unfinished_run_is_used_but_said_to_be_one(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = stop_at_the_first_of_nine_steps(run, tmp_path / "early")
+    embed(early, data, tmp_path / "embeddings.parquet", EmbedConfig())
+    assert "the run stands at step 1 of 9" in capsys.readouterr().err
+    embed(run, data, tmp_path / "embeddings.parquet", EmbedConfig())
+    assert "stands at" not in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The whole of `medssl finetune` on a tiny run: what it writes, repeats and refuses."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,17 @@ def test_shots_replace_the_default_fractions_but_not_given_ones() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FinetuneConfig.model_validate(wrong)
+
+
+def test_the_encoder_of_an_unfinished_run_is_noted_with_the_numbers(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = tmp_path / "early"
+    shutil.copytree(run, early)
+    description = json.loads((early / "encoder.json").read_text())
+    (early / "encoder.json").write_text(json.dumps(description | {"steps": 9}))
+    result = call(early, tmp_path / "results")
+    said = "the run stands at step 2 of 9"
+    assert said in capsys.readouterr().err
+    assert [note for note in result.metrics["notes"] if said in note]
+    assert "stands at" not in str(call(run, tmp_path / "others").metrics["notes"])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medssl.backbones import KNOWN, build_backbone
-from medssl.encoder import load_encoder
+from medssl.encoder import load_encoder, unfinished
 from medssl.errors import DataError
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
@@ -198,6 +198,18 @@ def test_ctrl_c_keeps_the_step_and_the_run_goes_on_from_it(
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
     pretrain(tiny_config(data), run.path, resume=True)
     assert losses(run.path) == losses(finished.path)
+
+
+def test_an_unfinished_run_says_where_it_stands(
+    finished: RunFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(3, patch)
+        with pytest.raises(InterruptionError):
+            pretrain(tiny_config(data), run)
+    assert str(unfinished(run)).startswith("the run stands at step 2 of 5:")
+    assert unfinished(finished.path) is None
 
 
 def test_a_run_killed_before_its_configuration_was_resolved_starts_from_zero(

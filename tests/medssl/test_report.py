@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from torch import nn
 
 from medssl.config import ReportConfig
 from medssl.errors import DataError, Reason
@@ -14,9 +15,12 @@ from medssl.report.curves import calibration_bins, mean_roc
 from medssl.report.figures import few_label_curves
 from medssl.report.inputs import read_inputs
 from medssl.report.results import read_results
+from medssl.report.run_sections import training_section
 from medssl.report.sheets import fitted, to_bytes
 from sslcore.errors import OutputError
 from sslcore.plots import save_png, to_svg
+from sslcore.report.parts import Note
+from sslcore.training.checkpoint import save_encoder
 from tests.medssl.report_folders import (
     manifest_rows,
     write_embeddings,
@@ -311,3 +315,14 @@ def test_a_report_replaces_a_report_and_nothing_else(results: Path, tmp_path: Pa
     assert other.read_text() == "path,label\n"
     page = write_report(results, ReportConfig(), tmp_path / "report.html", now=NOW)
     assert write_report(results, ReportConfig(), page, now=NOW) == page
+
+
+def test_a_run_that_is_not_finished_is_said_to_stand_where_it_does(
+    rows: tuple[pl.DataFrame, Path], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", *rows)
+    save_encoder(run / "encoder.safetensors", nn.Linear(2, 2), {"step": 60, "steps": 90})
+    section = training_section(read_inputs(run))
+    assert [part.text for part in section.parts if isinstance(part, Note)] == [
+        "The run stands at step 60 of 90: what follows is of the encoder of this step."
+    ]
