@@ -17,9 +17,8 @@ from recssl.retrieval import EmbeddingScorer, IntArray, TopK, top_k
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.errors import ConfigError, OutputError
-from sslcore.files import write_text
 from sslcore.numerics import unit_rows
-from sslcore.tables import write_parquet
+from sslcore.tables import write_delimited, write_parquet
 
 _WRITERS = (".parquet", ".csv", ".tsv")
 
@@ -199,5 +198,5 @@ def _written(table: pl.DataFrame, out: Path | None) -> pl.DataFrame:
     if out.suffix == ".parquet":
         write_parquet(table, out)
     else:
-        write_text(out, table.write_csv(separator="\t" if out.suffix == ".tsv" else ","))
+        write_delimited(table, out, separator="\t" if out.suffix == ".tsv" else ",")
     return table
