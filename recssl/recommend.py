@@ -13,6 +13,7 @@ from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
 from recssl.matrices import union
+from recssl.popularity_column import taste
 from recssl.retrieval import EmbeddingScorer, IntArray, TopK, top_k
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import Side, TrainedRun, open_run
@@ -109,7 +110,8 @@ def similar(
     opened = open_run(run, config.data)
     rows = opened.find("item", items)
     usable = opened.usable("item", config.untrained)
-    vectors = opened.items(config.untrained, config.fold_in)[:, : opened.embeddings.width]
+    stored = opened.items(config.untrained, config.fold_in)
+    vectors = taste(stored, opened.embeddings.info.popularity)
     usable = usable & vectors.any(axis=1)
     _require_known(usable[rows], opened.dataset.item_ids.gather(rows), "item")
     kept = np.flatnonzero(usable)
