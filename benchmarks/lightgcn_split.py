@@ -6,13 +6,19 @@ So the numbers that prove the metrics do not depend on it.
 from pathlib import Path
 
 import numpy as np
+from record import data_folder
 from scipy.sparse import csr_array
 
 from recssl.parts import Parts
 
 
-def read_split(folder: Path) -> Parts:
-    """Read `train.txt` and `test.txt`, lines `user item item ...`; there is no validation part."""
+def read_split(name: str) -> Parts:
+    """Read `train.txt` and `test.txt`, lines `user item item ...`; there is no validation part.
+
+    Args:
+        name: Of the data set, see `data_folder`.
+    """
+    folder = data_folder(name)
     parts = {name: _pairs(folder / f"{name}.txt") for name in ("train", "test")}
     num_users, num_items = (
         1 + max(int(part[side].max()) for part in parts.values()) for side in (0, 1)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightgcn_split import cut_validation, read_split
-from record import data_folder, keep
+from record import keep
 
 from recssl.baselines import gf_cf
 from recssl.evaluate import evaluate_scorer
@@ -34,7 +34,7 @@ def main() -> int:
     names = [name for name in sys.argv[1:] if name != "--exact"]
     agrees = True
     for name in names or ["gowalla", "yelp2018", "amazon_book_kgat"]:
-        full = read_split(data_folder(f"rec_{name}"))
+        full = read_split(f"rec_{name}")
         result: dict[str, Any] = {"data": f"rec_{name}"}
         if name in PUBLISHED:
             result["gf_cf_exact"] = exact(full, PUBLISHED[name])

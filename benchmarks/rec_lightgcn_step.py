@@ -48,7 +48,7 @@ def main() -> None:
         "rec_lightgcn_step",
         {
             "data": "rec_gowalla",
-            "interactions": read_split(source).train.nnz,
+            "interactions": read_split("rec_gowalla").train.nnz,
             "threads": torch.get_num_threads(),
             "load_average": round(os.getloadavg()[0], 1),
             "clock": f"of {_ROUNDS} steps: wall time, median and least; least processor time",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from lightgcn_split import read_split
 from numpy.typing import NDArray
-from record import data_folder, keep
+from record import keep
 
 from recssl.graph import InteractionGraph
 from recssl.perturb import drop_edges, svd_view
@@ -96,7 +96,7 @@ def parts(graph: InteractionGraph) -> dict[str, float]:
 
 def main() -> None:
     """Measure on Gowalla."""
-    graph = InteractionGraph(read_split(data_folder("rec_gowalla")).train)
+    graph = InteractionGraph(read_split("rec_gowalla").train)
     positives = EdgeUniform(graph)
     samplers: dict[str, Negatives] = {
         "uniform": Uniform(graph),

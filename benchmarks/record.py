@@ -9,9 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sslcore.cores import usable_cores
+import matplotlib as mpl
+from checkout import HERE
+from matplotlib.figure import Figure
 
-HERE = Path(__file__).parent
+from sslcore.cores import usable_cores
 
 
 def data_folder(name: str) -> Path:
@@ -38,6 +40,12 @@ def keep(name: str, result: Mapping[str, Any]) -> None:
     text = json.dumps({"machine": machine(), **result}, indent=1)
     (HERE / "results" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def keep_chart(name: str, figure: Figure) -> None:
+    """Write `results/<name>.svg`, the same for the same figure."""
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(HERE / "results" / f"{name}.svg", metadata={"Date": None})
 
 
 def _cpu_model() -> str:

@@ -113,8 +113,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="bpr, infonce, bsl, triplet, directau, sgl, simgcl, xsimgcl, lightgcl, buir,"
-            " selfcf, barlow_twins, vicreg, moco, byol, simclr or simsiam."
+            help="bpr, infonce, bsl, triplet, directau, sgl, simgcl, xsimgcl, lightgcl, ncl,"
+            " buir, selfcf, barlow_twins, vicreg, moco, byol, simclr or simsiam."
         ),
     ] = None,
     contrast: Annotated[

@@ -22,7 +22,7 @@ from recssl.metrics import (
     recall_by_bucket,
 )
 from recssl.new_users import unlearnt
-from recssl.popularity_column import ridge_users
+from recssl.popularity_column import ridge_users, taste
 from recssl.readout import Readout
 from recssl.retrieval import EmbeddingScorer, top_k
 from recssl.settings.export import FoldInConfig
@@ -152,8 +152,13 @@ class RecMonitor:
         """Return the users, those measured ones that are not trained folded in."""
         if not len(self._new):
             return users
+        weight = self._readout.popularity
         fold_in = ridge_users(
-            self._train, users, items, FoldInConfig(), popularity=self._readout.popularity
+            self._train,
+            taste(users, weight),
+            taste(items, weight),
+            FoldInConfig(),
+            popularity=weight,
         )
         rows = users.copy()
         rows[self._new] = fold_in.embed(self._seen[self._new])

@@ -1,9 +1,8 @@
 """A FAISS index of item embeddings by inner product, and how much it finds of the exact ranking.
 
-FAISS is imported only here, and only when an index is built or read.
+FAISS is loaded only when an index is built or read.
 """
 
-import importlib
 import math
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from recssl.faiss_library import load_faiss
 from recssl.fold_in import FloatMatrix
 from recssl.retrieval import EmbeddingScorer, IntArray, ScoreArray, top_k
 from recssl.settings.export import IndexConfig, IndexKind
@@ -217,10 +217,4 @@ def _half_divisor(dim: int) -> int:
 
 
 def _faiss() -> Any:
-    try:
-        return importlib.import_module("faiss")
-    except ImportError as error:
-        raise ConfigError(
-            "an index needs FAISS, which is not installed: pip install faiss-cpu, or set"
-            " index.kind: none"
-        ) from error
+    return load_faiss("an index", way_out="index.kind: none")

@@ -29,6 +29,11 @@ def beside(rows: FloatMatrix, column: NDArray[np.float32]) -> FloatMatrix:
     return np.concatenate([rows, column[:, None]], axis=1, dtype=np.float32)
 
 
+def taste(rows: FloatMatrix, weight: float) -> FloatMatrix:
+    """Return stored `rows` without the column of popularity, which `weight` 0 says is not there."""
+    return rows[:, :-1] if weight else rows
+
+
 class FoldInBeside:
     """Folds in all columns but the last, which it computes.
 
@@ -81,14 +86,14 @@ def ridge_users(
 
     Args:
         learnt: What the run learnt from, `[users, items]`.
-        users: As stored, `[num_users, dim]`.
-        items: As stored, `[num_items, dim]`.
+        users: Their taste, `[num_users, dim]`.
+        items: Their taste, `[num_items, dim]`.
         settings: Of the least squares.
-        popularity: Weight in the last column; 0 if there is no such column.
+        popularity: Weight in the column that is added; 0 for no column.
     """
-    wishes = {"unseen": settings.unseen, "shrinkage": settings.shrinkage}
+    moved = RidgeFoldIn(learnt, items, unseen=settings.unseen, shrinkage=settings.shrinkage)
     if not popularity:
-        return RidgeFoldIn(learnt, items, **wishes)
-    trained = np.linalg.norm(users[count_entries(learnt) > 0, :-1], axis=1)
+        return moved
+    trained = np.linalg.norm(users[count_entries(learnt) > 0], axis=1)
     length = float(trained.mean()) if len(trained) else 1.0
-    return FoldInBeside(RidgeFoldIn(learnt, items[:, :-1], **wishes), ones, length=length)
+    return FoldInBeside(moved, ones, length=length)

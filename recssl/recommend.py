@@ -13,13 +13,13 @@ from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
 from recssl.matrices import union
+from recssl.popularity_column import taste
 from recssl.retrieval import EmbeddingScorer, IntArray, TopK, top_k
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.errors import ConfigError, OutputError
-from sslcore.files import write_text
 from sslcore.numerics import unit_rows
-from sslcore.tables import write_parquet
+from sslcore.tables import write_delimited, write_parquet
 
 _WRITERS = (".parquet", ".csv", ".tsv")
 
@@ -110,7 +110,8 @@ def similar(
     opened = open_run(run, config.data)
     rows = opened.find("item", items)
     usable = opened.usable("item", config.untrained)
-    vectors = opened.items(config.untrained, config.fold_in)[:, : opened.embeddings.width]
+    stored = opened.items(config.untrained, config.fold_in)
+    vectors = taste(stored, opened.embeddings.info.popularity)
     usable = usable & vectors.any(axis=1)
     _require_known(usable[rows], opened.dataset.item_ids.gather(rows), "item")
     kept = np.flatnonzero(usable)
@@ -199,5 +200,5 @@ def _written(table: pl.DataFrame, out: Path | None) -> pl.DataFrame:
     if out.suffix == ".parquet":
         write_parquet(table, out)
     else:
-        write_text(out, table.write_csv(separator="\t" if out.suffix == ".tsv" else ","))
+        write_delimited(table, out, separator="\t" if out.suffix == ".tsv" else ",")
     return table

@@ -74,11 +74,6 @@ class Embeddings:
     items: NDArray[np.float32]
     info: EmbeddingsInfo
 
-    @property
-    def width(self) -> int:
-        """Columns without that of popularity: those that tell items apart by taste."""
-        return int(self.items.shape[1]) - bool(self.info.popularity)
-
 
 @dataclass(frozen=True, slots=True)
 class RunFolder(TrainingFolder):

@@ -17,7 +17,7 @@ from recssl.feature_regression import FeatureRegression
 from recssl.fold_in import FloatMatrix, FoldIn, PropagationFoldIn
 from recssl.matrices import union
 from recssl.metrics import count_entries, count_users
-from recssl.popularity_column import FoldInBeside, log_popularity, ones, ridge_users
+from recssl.popularity_column import FoldInBeside, log_popularity, ones, ridge_users, taste
 from recssl.retrieval import IntArray
 from recssl.run_folder import Embeddings, RunFolder
 from recssl.settings.export import FoldInConfig, Untrained
@@ -98,26 +98,28 @@ class TrainedRun:
 
     def fold_in_users(self, settings: FoldInConfig) -> FoldIn:
         """Prepare to embed users from their items."""
-        users, items = self.embeddings.users, self.embeddings.items
-        weight, width = self.embeddings.info.popularity, self.embeddings.width
+        weight = self.embeddings.info.popularity
+        users, items = self._taste()
         if settings.users == "ridge":
             return ridge_users(self.learnt, users, items, settings, popularity=weight)
-        moved = PropagationFoldIn(
-            self.learnt, items[:, :width], users[:, :width], ridge=settings.map_ridge
-        )
+        moved = PropagationFoldIn(self.learnt, items, users, ridge=settings.map_ridge)
         return FoldInBeside(moved, ones) if weight else moved
 
     def fold_in_items(self, settings: FoldInConfig) -> FoldIn:
         """Prepare to embed items from the users who had them, fit to be ranked among others."""
+        weight = self.embeddings.info.popularity
+        users, items = self._taste()
         flipped = csr_array(self.learnt.T)
-        users, items = self.embeddings.users, self.embeddings.items
-        weight, width = self.embeddings.info.popularity, self.embeddings.width
-        moved = PropagationFoldIn(
-            flipped, users[:, :width], items[:, :width], ridge=settings.map_ridge
-        )
+        moved = PropagationFoldIn(flipped, users, items, ridge=settings.map_ridge)
         if not weight:
             return moved
         return FoldInBeside(moved, lambda had: log_popularity(count_entries(had), weight))
+
+    def _taste(self) -> tuple[FloatMatrix, FloatMatrix]:
+        stored = self.embeddings
+        return taste(stored.users, stored.info.popularity), taste(
+            stored.items, stored.info.popularity
+        )
 
     def find(self, side: Side, ids: Sequence[str]) -> IntArray:
         """Return the row of each id, `[ids]`.

@@ -33,12 +33,17 @@ class ViewMaker:
             self._low_rank = _low_rank(graph, config)
 
     def of(self, pairs: Pairs, step: int) -> ViewBatch[GraphView]:
-        """Return two views of the nodes of `pairs`, each node once, users first."""
+        """Return two views of the nodes of `pairs`, each node once, users first.
+
+        Of the graph as it is there is one view.
+        """
         users, items = (np.unique(side) for side in pairs)
         nodes = torch.from_numpy(np.concatenate([users, items + self._graph.num_users]))
         segments = (len(users), len(items))
         if self._low_rank is not None:
             return ViewBatch((GraphView(nodes), GraphView(nodes, self._low_rank)), segments)
+        if self._config.perturbation == "none":
+            return ViewBatch((GraphView(nodes),), segments)
         seeds = np.random.default_rng((self._config.run.seed, step, _VIEWS))
         views = tuple(self._view(nodes, int(seed)) for seed in seeds.integers(2**62, size=2))
         return ViewBatch(views, segments)

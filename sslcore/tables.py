@@ -1,6 +1,7 @@
-"""Tables as Parquet, whole or not at all."""
+"""Tables as files, whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -21,11 +22,27 @@ def write_parquet(
     """Write `table` to `path`, with the facts `about` it in the file's metadata.
 
     Raises:
-        OutputError: The disk is full, or the place cannot be written. Polars has errors of its own
-            for that, which do not say so.
+        OutputError: The disk is full, or the place cannot be written.
     """
+    with _draft(path) as draft:
+        table.write_parquet(draft, metadata=dict(about or {}))
+
+
+def write_delimited(table: pl.DataFrame, path: Path, *, separator: str) -> None:
+    """Write `table` to `path` as text, a line per row, block by block.
+
+    Raises:
+        OutputError: The disk is full, or the place cannot be written.
+    """
+    with _draft(path) as draft:
+        table.write_csv(draft, separator=separator)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Give a path to write to, as `whole_file`; errors of Polars do not say what is wrong."""
     with whole_file(path) as draft:
         try:
-            table.write_parquet(draft, metadata=dict(about or {}))
+            yield draft
         except pl.exceptions.PolarsError as error:
             raise OutputError(f"cannot write {path}; is the disk full?") from error

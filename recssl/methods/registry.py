@@ -11,6 +11,8 @@ from recssl.methods.bootstrap import BUIR, SelfCF
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
 from recssl.methods.lightgcl import LowRankRecommendation
+from recssl.methods.ncl import NeighbourhoodRecommendation
+from recssl.methods.prototypes import PrototypeContrast
 from recssl.methods.ranking import (
     BPR,
     BilateralSoftmax,
@@ -86,7 +88,9 @@ class SelfCFConfig(Section):
     """SelfCF: user and item predict each other, with dropout on the target; arXiv:2107.03019."""
 
     name: Literal["selfcf"] = "selfcf"
-    dropout: float = Field(0.2, ge=0, lt=1, description="of the entries of the target")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="of the entries of the target; its code 0.05 to 0.2"
+    )
 
 
 RankingConfig = Annotated[
@@ -130,11 +134,45 @@ class LightGCLConfig(Section):
     temperature: float = Field(0.2, gt=0, description="its code 0.2")
 
 
+class NCLConfig(Section):
+    """NCL: InfoNCE with the neighbourhood and with prototypes; arXiv:2202.06200.
+
+    What is called "its code" is that of its authors.
+    """
+
+    name: Literal["ncl"] = "ncl"
+    temperature: float = Field(0.1, gt=0, description="its code 0.05 to 0.1")
+    layer: int = Field(
+        2,
+        gt=0,
+        multiple_of=2,
+        description="contrasted with the embeddings before the first; paper 2",
+    )
+    item_weight: float = Field(
+        1.0, ge=0, description="of items beside users; its code 0.5 to 1.5, by data set"
+    )
+    prototypes: int = Field(
+        100,
+        gt=0,
+        description="of users and of items, at most one for four; its code 10 to 2000",
+    )
+    prototype_weight: float = Field(
+        0.5, ge=0, description="beside the neighbourhood; its code 0.05 to 0.8, by data set"
+    )
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="part of the run without prototypes; its code 20 epochs"
+    )
+    every: float = Field(
+        0.05, gt=0, le=1, description="part of the run with the same ones; its code an epoch"
+    )
+
+
 ContrastConfig = Annotated[
     SGLConfig
     | SimGCLConfig
     | XSimGCLConfig
     | LightGCLConfig
+    | NCLConfig
     | SimCLRConfig
     | MoCoV2Config
     | ByolConfig
@@ -193,7 +231,8 @@ def build_recommendation(
         queue_size: Items of past steps that are candidates too.
 
     Raises:
-        ConfigError: XSimGCL without a LightGCN of enough layers, LightGCL without a LightGCN.
+        ConfigError: XSimGCL or NCL without a LightGCN of enough layers, LightGCL without a
+            LightGCN.
     """
     loss = build_ranking(ranking, encoder)
     queue = ItemQueue(queue_size, encoder.dim) if queue_size else None
@@ -201,12 +240,8 @@ def build_recommendation(
         case None:
             return Recommendation(encoder, loss, queue)
         case XSimGCLConfig():
-            if not isinstance(encoder, LightGCN):
-                raise ConfigError(
-                    "contrast xsimgcl compares layers; it needs encoder.name lightgcn"
-                )
             return CrossLayerRecommendation(
-                encoder,
+                _lightgcn(encoder, contrast),
                 loss,
                 weight=weight,
                 layer=contrast.layer,
@@ -214,18 +249,51 @@ def build_recommendation(
                 queue=queue,
             )
         case LightGCLConfig():
-            if not isinstance(encoder, LightGCN):
-                raise ConfigError(
-                    "contrast lightgcl compares ways along the graph; it needs encoder.name"
-                    " lightgcn"
-                )
             return LowRankRecommendation(
-                encoder, loss, weight=weight, temperature=contrast.temperature, queue=queue
+                _lightgcn(encoder, contrast),
+                loss,
+                weight=weight,
+                temperature=contrast.temperature,
+                queue=queue,
             )
+        case NCLConfig():
+            return _ncl(contrast, _lightgcn(encoder, contrast), loss, weight, queue)
         case _:
             return JointRecommendation(
                 encoder, loss, _build_views(contrast, encoder), weight=weight, queue=queue
             )
+
+
+def _lightgcn(
+    encoder: NodeEncoder, contrast: XSimGCLConfig | LightGCLConfig | NCLConfig
+) -> LightGCN:
+    if not isinstance(encoder, LightGCN):
+        raise ConfigError(
+            f"contrast {contrast.name} compares layers of the graph; it needs encoder.name lightgcn"
+        )
+    return encoder
+
+
+def _ncl(
+    config: NCLConfig, encoder: LightGCN, ranking: Ranking, weight: float, queue: ItemQueue | None
+) -> NeighbourhoodRecommendation:
+    prototypes = PrototypeContrast(
+        encoder,
+        count=config.prototypes,
+        temperature=config.temperature,
+        warmup=config.warmup,
+        every=config.every,
+    )
+    return NeighbourhoodRecommendation(
+        encoder,
+        ranking,
+        prototypes,
+        weight=weight,
+        prototype_weight=config.prototype_weight,
+        item_weight=config.item_weight,
+        layer=config.layer,
+        queue=queue,
+    )
 
 
 def _build_views(

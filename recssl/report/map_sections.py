@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from recssl.dataset import Dataset
 from recssl.health import BUCKETS
 from recssl.metrics import count_users, popularity_buckets
+from recssl.popularity_column import taste
 from recssl.report.inputs import Inputs
 from recssl.report.item_names import ItemNames
 from recssl.run_folder import Embeddings
@@ -58,7 +59,7 @@ class Learnt:
         """Leave out items without an interaction in train, or without any embedding."""
         popularity = count_users(dataset.train)
         buckets = popularity_buckets(popularity, len(BUCKETS))
-        items = embeddings.items[:, : embeddings.width]
+        items = taste(embeddings.items, embeddings.info.popularity)
         known = (popularity > 0) & np.abs(items).any(1)
         rows = np.argsort(-popularity, kind="stable")
         rows = rows[known[rows]]

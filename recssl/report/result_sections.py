@@ -133,13 +133,30 @@ def _protocol(results: Results) -> list[str]:
         f"{writing.count(protocol.users, 'user')} with something to find in {protocol.part};"
         f" {protocol.ranked} ranked, items of {masked} left out of the lists."
     )
+    lines = [text]
     known = protocol.already_seen_not_counted
-    if not known:
-        return [text]
-    return [
-        text,
-        f"{writing.count(known, 'pair')} of {protocol.part} were seen before, not counted.",
-    ]
+    if known:
+        lines.append(
+            f"{writing.count(known, 'pair')} of {protocol.part} were seen before, not counted."
+        )
+    return lines + _new_users(results)
+
+
+def _new_users(results: Results) -> list[str]:
+    """Say how each method scored the users it has learnt nothing of, where there are any."""
+    lines, protocol = [], results.protocol
+    if protocol.users_without_history:
+        ways = "; ".join(
+            f"{words.model(method)}: {method.new_users}"
+            for method in results.models
+            if method.new_users
+        )
+        of_all = f"{protocol.users_without_history:,} of {writing.count(protocol.users, 'user')}"
+        lines.append(f"Of {of_all} nothing was learnt, only some items are known. {ways}.")
+    if protocol.users_unknown_left_out:
+        left_out = writing.count(protocol.users_unknown_left_out, "user")
+        lines.append(f"Left out: {left_out} of whom nothing at all is known.")
+    return lines
 
 
 def _settings(baselines: list[Method]) -> Table | None:

@@ -37,6 +37,7 @@ class Method(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
     tried: list[dict[str, Any]] = Field(default_factory=list)
     chosen_by: str | None = None
+    new_users: str | None = None
     fit_seconds: float | None = None
     step: int | None = None
     lists: dict[str, float] = Field(default_factory=dict)
@@ -69,6 +70,8 @@ class Protocol(Record):
     masked: list[str] = Field(default_factory=list)
     groups: list[Group] = Field(default_factory=list)
     already_seen_not_counted: int = 0
+    users_without_history: int = 0
+    users_unknown_left_out: int = 0
 
 
 class Results(Record):

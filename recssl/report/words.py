@@ -42,6 +42,7 @@ LOSSES = {
     "simgcl": "SimGCL",
     "xsimgcl": "XSimGCL",
     "lightgcl": "LightGCL",
+    "ncl": "NCL",
     "simclr": "SimCLR",
     "moco_v2": "MoCo v2",
     "byol": "BYOL",

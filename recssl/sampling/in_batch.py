@@ -41,7 +41,7 @@ class InBatch:
             ShapeError: If users and items differ in number.
         """
         _require_pairs(users, items)
-        return _others(self._pattern[users] @ self._own(items).T)
+        return _others(self._liked(users, items))
 
     def mask_drawn(self, users: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mark which of the drawn items are training positives of the row's user.
@@ -55,7 +55,7 @@ class InBatch:
         Returns:
             `[batch, count]`.
         """
-        return _marked(self._pattern[users] @ self._own(drawn).T)
+        return _marked(self._liked(users, drawn))
 
     def mask_own(self, items: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Mark which of `others`, `[count]`, are the item of the row, `[batch, count]`."""
@@ -97,6 +97,10 @@ class InBatch:
         if same_item:
             marked[self.same_item(items)] = True
         return marked
+
+    def _liked(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> csr_array:
+        """Return entries where an item, in a column, is one of the row's user."""
+        return self._pattern[users] @ self._own(items).T
 
     def _own(self, items: NDArray[np.int64]) -> csr_array:
         """Return the item of each row as a matrix, `[batch, items]`."""

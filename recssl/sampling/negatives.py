@@ -181,33 +181,6 @@ class Shared:
         return self._table.draw((count,), rng).astype(np.int64)
 
 
-class Mixed:
-    """Several candidates per negative, for methods that mix them on their embeddings.
-
-    Source:
-        Huang et al., "MixGCF", KDD 2021, section 3: positives are mixed into the candidates, and
-        the best scored mixture of each layer is the negative.
-    """
-
-    def __init__(self, base: Negatives, num_candidates: int) -> None:
-        """Draw `num_candidates` items, > 0, from `base` for each negative.
-
-        Raises:
-            ConfigError: If there are no candidates.
-        """
-        if num_candidates < 1:
-            raise ConfigError(f"expected at least 1 candidate per negative, got {num_candidates}")
-        self._base = base
-        self._num_candidates = num_candidates
-
-    def candidates(
-        self, users: NDArray[np.int64], count: int, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Return the candidates of `count` negatives of each user, `[batch, count, candidates]`."""
-        drawn = self._base.draw(users, count * self._num_candidates, rng)
-        return drawn.reshape(len(users), count, self._num_candidates)
-
-
 class Hard:
     """The best scored of several candidates: dynamic negative sampling.
 
@@ -227,17 +200,20 @@ class Hard:
         Raises:
             ConfigError: If there are no candidates.
         """
-        self._pool = Mixed(base, num_candidates)
+        if num_candidates < 1:
+            raise ConfigError(f"expected at least 1 candidate per negative, got {num_candidates}")
+        self._base = base
         self._scores = scores
+        self._num_candidates = num_candidates
 
     def draw(
         self, users: NDArray[np.int64], count: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
         """Return `count` negatives of each user, as `Negatives.draw` says."""
-        candidates = self._pool.candidates(users, count, rng)
-        scores = self._scores(users, candidates.reshape(len(users), -1))
-        best = scores.reshape(candidates.shape).argmax(axis=2)
-        return np.take_along_axis(candidates, best[:, :, None], axis=2)[:, :, 0]
+        drawn = self._base.draw(users, count * self._num_candidates, rng)
+        groups = (len(users), count, self._num_candidates)
+        best = self._scores(users, drawn).reshape(groups).argmax(axis=2)
+        return np.take_along_axis(drawn.reshape(groups), best[:, :, None], axis=2)[:, :, 0]
 
 
 def _relative_popularity(graph: InteractionGraph, alpha: float) -> NDArray[np.float64]:

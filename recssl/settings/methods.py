@@ -42,6 +42,8 @@ METHODS: Mapping[str, _Preset] = {
     "simgcl": _on_graph("simgcl", skip_input=True),
     "xsimgcl": _on_graph("xsimgcl", skip_input=True),
     "lightgcl": _on_graph("lightgcl"),
+    # its code weighs sums over 4096 pairs by 1e-7 to 1e-6, which is 0.0004 to 0.004 of their mean
+    "ncl": {**_on_graph("ncl"), "contrast_weight": 0.01},
     "buir": _ranking("buir", negatives="in_batch"),
     "selfcf": _ranking("selfcf", negatives="in_batch"),
     "barlow_twins": _beside("barlow_twins"),

@@ -9,6 +9,7 @@ from recssl.methods.registry import (
     BUIRConfig,
     ContrastConfig,
     LightGCLConfig,
+    NCLConfig,
     RankingConfig,
     SampledSoftmaxConfig,
     SelfCFConfig,
@@ -19,7 +20,7 @@ from recssl.settings.sampling import SamplingConfig, require_use
 from sslcore.config import Section
 from sslcore.training.settings import RunConfig as CoreRunConfig
 
-Perturbation = Literal["auto", "edge_drop", "node_drop", "random_walk", "noise", "svd"]
+Perturbation = Literal["auto", "edge_drop", "node_drop", "random_walk", "noise", "svd", "none"]
 
 
 class DataConfig(Section):
@@ -66,8 +67,8 @@ class ViewsConfig(Section):
 
     perturb: Perturbation = Field(
         "auto",
-        description="auto: edge_drop for sgl, svd for lightgcl, else noise; svd: the clean graph"
-        " against its best copy of low rank",
+        description="auto: edge_drop for sgl, svd for lightgcl, none for ncl, else noise; svd: the"
+        " clean graph against its best copy of low rank",
     )
     rate: float = Field(0.1, ge=0, lt=1, description="share of edges or nodes dropped")
     noise: float = Field(0.1, ge=0, description="length of SimGCL's noise")
@@ -143,6 +144,8 @@ class TrainConfig(Section):
                 return "edge_drop"
             case LightGCLConfig():
                 return "svd"
+            case NCLConfig():
+                return "none"
             case _:
                 return "noise"
 
@@ -174,13 +177,17 @@ class TrainConfig(Section):
 
     def _require_views(self, contrast: ContrastConfig) -> None:
         """Refuse views that the contrast cannot take, or that the encoder cannot tell apart."""
-        is_layered = isinstance(contrast, XSimGCLConfig | LightGCLConfig)
+        is_layered = isinstance(contrast, XSimGCLConfig | LightGCLConfig | NCLConfig)
         if is_layered and not isinstance(self.encoder, LightGCNConfig):
             raise ValueError(
                 f"contrast {contrast.name} compares layers; set encoder.name: lightgcn"
             )
         if isinstance(contrast, LightGCLConfig) and self.perturbation != "svd":
             raise ValueError("contrast lightgcl compares with the svd; set views.perturb: auto")
+        if isinstance(contrast, NCLConfig) != (self.perturbation == "none"):
+            raise ValueError(
+                "contrast ncl, and no other, takes the graph as it is; set views.perturb: auto"
+            )
         if isinstance(contrast, XSimGCLConfig) and self.perturbation == "svd":
             raise ValueError("contrast xsimgcl takes one view, of noise; set views.perturb: auto")
         if isinstance(self.encoder, TowersConfig):

@@ -12,14 +12,16 @@ from tests.recssl.logs import make_dataset
 USERS, ITEMS, GROUPS = 40, 60, 4
 
 
-def grouped_log(folder: Path, *, valid: bool = True, seed: int = 0) -> Dataset:
+def grouped_log(
+    folder: Path, *, valid: bool = True, seed: int = 0, groups: int = GROUPS
+) -> Dataset:
     """Users like the items whose number leaves the same rest, and nothing else."""
     rng = np.random.default_rng(seed)
     pairs = [
         (user, item)
         for user in range(USERS)
         for item in range(ITEMS)
-        if user % GROUPS == item % GROUPS and rng.random() < 0.7
+        if user % groups == item % groups and rng.random() < 0.7
     ]
     rng.shuffle(pairs)
     whole = [(int(user), int(item)) for user, item in pairs]

@@ -118,6 +118,19 @@ def test_svd_views_are_the_clean_graph_and_one_low_rank_copy_for_the_whole_run(d
         assert torch.equal(getattr(one, side), getattr(expected, side))
 
 
+def test_ncl_gets_the_nodes_of_the_batch_on_the_graph_as_it_is(data: Path) -> None:
+    graph = InteractionGraph(grouped_log(data.parent / "again").train)
+    settings = config(data, encoder={"name": "lightgcn", "dim": 4}, contrast={"name": "ncl"})
+    maker = BatchMaker(graph, MatrixFactorisation(USERS, ITEMS, 4), settings)
+    batch = maker.complete(next(maker.draw(0)), device=torch.device("cpu"))
+    assert batch.contrast is not None
+    (view,) = batch.contrast.views
+    assert (view.adjacency, view.noise) == (None, 0)
+    users, items = torch.split(view.nodes, list(batch.contrast.segments))
+    assert torch.equal(users, batch.users.unique())
+    assert torch.equal(items, batch.items.unique() + USERS)
+
+
 def test_a_rank_that_the_graph_has_not_is_refused(data: Path) -> None:
     settings = config(
         data,

@@ -106,6 +106,7 @@ def test_everyday_options_of_training_reach_the_settings(called: list[Any], tmp_
         ("simgcl", "lightgcn bpr simgcl uniform"),
         ("xsimgcl", "lightgcn bpr xsimgcl uniform"),
         ("lightgcl", "lightgcn bpr lightgcl uniform"),
+        ("ncl", "lightgcn bpr ncl uniform"),
         ("buir", "mf buir None in_batch"),
         ("selfcf", "mf selfcf None in_batch"),
         ("barlow_twins", "mf sampled_softmax barlow_twins in_batch"),

@@ -23,11 +23,13 @@ from recssl.new_users import ScoresNewUsers, keep_rows
 from recssl.parts import Parts, learnt_of
 from recssl.readout import Readout
 from recssl.recommend import recommend
+from recssl.report.build import write_report
 from recssl.retrieval import EmbeddingScorer, top_k
 from recssl.run_parts import assemble
 from recssl.settings.evaluate import BaselineName, BaselinesConfig, EvaluateConfig
 from recssl.settings.export import FoldInConfig, RecommendConfig
 from recssl.settings.ingest import IngestConfig
+from recssl.settings.report import ReportConfig
 from recssl.settings.train import TrainConfig
 from recssl.train import train
 from recssl.trained_run import open_run
@@ -153,6 +155,25 @@ def test_evaluate_folds_new_users_in_and_says_so(
     by_name = {model["name"]: model["metrics"]["recall@3"]["value"] for model in result["models"]}
     for name in ("item_knn", "ease", "ials", "gf_cf"):
         assert by_name[name] > by_name["popularity"]
+
+
+def test_the_report_says_how_new_users_were_scored(run: Path, tmp_path: Path) -> None:
+    names = BaselinesConfig(names=("popularity", "item_knn"), tune=False)
+    evaluate(run, CONFIG.model_copy(update={"baselines": names}), quiet())
+    page = write_report(run, ReportConfig(map_items=40), tmp_path / "page.html").read_text("utf-8")
+    assert (
+        "Of 10 of 10 users nothing was learnt, only some items are known. This run: fold-in of"
+        " their known items; Most popular: like all users; Item kNN: from their known items."
+    ) in " ".join(page.split())
+    assert "nothing at all is known" not in page
+    metrics = run / "metrics.json"
+    unknown = metrics.read_text().replace(
+        '"users_unknown_left_out": 0', '"users_unknown_left_out": 1'
+    )
+    metrics.write_text(unknown.replace('"users_without_history": 10', '"users_without_history": 0'))
+    page = write_report(run, ReportConfig(map_items=40), tmp_path / "page.html").read_text("utf-8")
+    assert "nothing was learnt, only" not in page
+    assert "Left out: 1 user of whom nothing at all is known." in page
 
 
 def test_after_a_refit_the_support_of_validation_users_is_learnt_and_that_of_test_users_is_not(

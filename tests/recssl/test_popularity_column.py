@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recssl.metrics import count_users
-from recssl.popularity_column import log_popularity
+from recssl.popularity_column import log_popularity, taste
 from recssl.readout import Readout
 from recssl.recommend import similar
 from recssl.run_folder import RunFolder
@@ -61,7 +61,8 @@ def test_a_run_stores_one_column_more_and_says_so(run: Path) -> None:
     stored = RunFolder(run).read_embeddings()
     assert stored.users.shape[1] == stored.items.shape[1] == stored.info.dim == 6
     assert stored.info.popularity == 0.1
-    assert stored.width == 5
+    assert taste(stored.items, 0.1).shape[1] == 5
+    assert taste(stored.items, 0.0).shape[1] == 6
     assert (stored.users[:, -1] == 1).all()
     learnt = open_run(run).learnt
     np.testing.assert_array_equal(stored.items[:, -1], log_popularity(count_users(learnt), 0.1))

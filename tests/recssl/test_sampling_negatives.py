@@ -7,7 +7,7 @@ from recssl.errors import LogError
 from recssl.graph import InteractionGraph
 from recssl.sampling import negatives as module
 from recssl.sampling.alias import AliasTable
-from recssl.sampling.negatives import Hard, Mixed, Negatives, Popularity, Shared, Uniform
+from recssl.sampling.negatives import Hard, Negatives, Popularity, Shared, Uniform
 from recssl.sampling.row_filter import RowFilter
 from sslcore.errors import ConfigError
 from tests.recssl.random_graphs import chi_square_fits, graph_of, random_graph
@@ -151,10 +151,9 @@ def test_a_hard_negative_is_the_best_scored_candidate() -> None:
     table = np.random.default_rng(7).random((12, 30))
     users = np.arange(12)
     base = Uniform(GRAPH)
-    pool = Mixed(base, 6).candidates(users, 4, np.random.default_rng(5))
+    pool = base.draw(users, 4 * 6, np.random.default_rng(5)).reshape(12, 4, 6)
     hard = Hard(base, lambda u, i: table[u[:, None], i], 6)
     drawn = hard.draw(users, 4, np.random.default_rng(5))
-    assert pool.shape == (12, 4, 6)
     for user in range(12):
         for number in range(4):
             best = max(pool[user, number].tolist(), key=lambda item: table[user, item])
@@ -170,4 +169,4 @@ def test_one_candidate_draws_like_the_base() -> None:
 
 def test_refuses_to_draw_without_candidates() -> None:
     with pytest.raises(ConfigError, match="at least 1 candidate per negative, got 0"):
-        Mixed(Uniform(GRAPH), 0)
+        Hard(Uniform(GRAPH), lambda u, i: np.zeros(i.shape), 0)

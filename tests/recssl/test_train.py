@@ -100,6 +100,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "sampling": {"negatives": "mixed", "count": 50, "queue": 128},
     },
     "lightgcl": {"encoder": LIGHTGCN, "contrast": {"name": "lightgcl"}},
+    "ncl": {"encoder": LIGHTGCN, "contrast": {"name": "ncl", "prototypes": 5}},
     "svd views": {
         "encoder": LIGHTGCN,
         "contrast": {"name": "simclr", "head_dims": [8, 8]},

@@ -61,6 +61,24 @@ def data(tmp_path: Path) -> Path:
             },
             "takes one view",
         ),
+        ({"contrast": {"name": "ncl"}}, "lightgcn"),
+        (
+            {
+                "encoder": {"name": "lightgcn"},
+                "contrast": {"name": "ncl"},
+                "views": {"perturb": "noise"},
+            },
+            "ncl, and no other, takes the graph as it is",
+        ),
+        (
+            {
+                "encoder": {"name": "lightgcn"},
+                "contrast": {"name": "sgl"},
+                "views": {"perturb": "none"},
+            },
+            "ncl, and no other, takes the graph as it is",
+        ),
+        ({"encoder": {"name": "lightgcn"}, "contrast": {"name": "ncl", "layer": 3}}, "multiple"),
         ({"encoder": {"name": "towers"}, "contrast": {"name": "simgcl"}}, "no views"),
         ({"run": {"devices": 2}}, "one device"),
         ({"run": {"precision": "bf16-mixed"}}, "32-true"),
