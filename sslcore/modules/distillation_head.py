@@ -13,7 +13,7 @@ class DistillationHead(nn.Module):
     """From features to the scores of prototypes, without batch norm.
 
     Source:
-        Caron et al., "DINO", ICCV 2021, arXiv:2104.14294, appendix C; weights start as in a vision
+        Caron et al., "DINO", ICCV 2021, arXiv:2104.14294, section 3.1; weights start as in a vision
         transformer, without biases.
     """
 

@@ -27,7 +27,7 @@ def koleo_loss(z: Tensor, *, eps: float = 1e-4) -> Tensor:
 
     Source:
         Sablayrolles et al., "Spreading vectors for similarity search", ICLR 2019,
-        arXiv:1806.03198, section 3.1, on rows at length 1 as in DINOv2, arXiv:2304.07193, section
+        arXiv:1806.03198, section 3, on rows at length 1 as in DINOv2, arXiv:2304.07193, section
         4. Added is `eps` squared to the squared distance; the code of DINOv2 adds 1e-8 to the
         distance.
     """

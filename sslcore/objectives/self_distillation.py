@@ -49,7 +49,7 @@ def masked_patch_loss(
         ShapeError: The shapes differ or are not 2-D, or are of another number of patches.
 
     Source:
-        Zhou et al., "iBOT", ICLR 2022, arXiv:2111.07832, equation 3; that samples without a mask
+        Zhou et al., "iBOT", ICLR 2022, arXiv:2111.07832, section 3; that samples without a mask
         count is in the code of iBOT and of DINOv2.
     """
     require_pair(scores, targets, min_rows=0)
