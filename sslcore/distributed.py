@@ -31,6 +31,13 @@ def gather_rows(z: Tensor) -> Tensor:
     return gathered
 
 
+def own_part(rows: Tensor) -> Tensor:
+    """Return this process's part of rows that all processes hold; each row is in one part."""
+    if world_size() == 1:
+        return rows
+    return rows[dist.get_rank() :: world_size()]
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:

@@ -23,3 +23,8 @@ def warmup_cosine(progress: float, *, warmup: float, floor: float = 0.0) -> floa
     if progress < warmup:
         return progress / warmup
     return cosine_ramp((progress - warmup) / (1 - warmup), start=1.0, end=floor)
+
+
+def linear_ramp(progress: float, *, start: float, end: float, until: float) -> float:
+    """Go straight from `start` to `end`, which is reached at `until`, 0 to 1, and stays."""
+    return end if progress >= until else start + (end - start) * progress / until

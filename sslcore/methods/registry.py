@@ -6,10 +6,14 @@ from pydantic import Field
 
 from sslcore.methods.barlow_twins import BarlowTwinsConfig
 from sslcore.methods.byol import ByolConfig
+from sslcore.methods.dino import DinoConfig
+from sslcore.methods.dinov2 import DinoV2Config
+from sslcore.methods.dinov3 import DinoV3Config
 from sslcore.methods.moco import MoCoV2Config
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.methods.simsiam import SimSiamConfig
+from sslcore.methods.swav import SwavConfig
 from sslcore.methods.triplet import TripletConfig
 from sslcore.methods.vicreg import VICRegConfig
 
@@ -20,7 +24,11 @@ MethodConfig = Annotated[
     | SimSiamConfig
     | BarlowTwinsConfig
     | VICRegConfig
-    | TripletConfig,
+    | TripletConfig
+    | SwavConfig
+    | DinoConfig
+    | DinoV2Config
+    | DinoV3Config,
     Field(discriminator="name"),
 ]
 

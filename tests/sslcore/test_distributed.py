@@ -10,20 +10,33 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sslcore.distributed import gather_rows, world_size
+from sslcore.distributed import gather_rows, own_part, world_size
+from sslcore.methods.dino import Dino
+from sslcore.methods.dinov2 import DinoV2, TokenBranch
+from sslcore.methods.dinov3 import Anchoring, DinoV3
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.moco import Moco
 from sslcore.methods.simsiam import SimSiam
+from sslcore.methods.swav import Swav
 from sslcore.methods.triplet import Triplet, triplet_objective
 from sslcore.modules.branch import Branch
+from sslcore.modules.center import RunningCenter, SinkhornCentering
+from sslcore.modules.distillation_head import DistillationHead
+from sslcore.modules.prototypes import Prototypes
 from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.barlow_twins import BarlowTwins
 from sslcore.objectives.nt_xent import NTXent
+from sslcore.objectives.sinkhorn import sinkhorn
 from sslcore.objectives.vicreg import VICReg
+from sslcore.random import derive_keys
 from sslcore.views import ViewBatch
+from tests.reference.waves import wave
+from tests.sslcore.toy_tokens import ToyTokens, as_image
 
 ROWS = 6
+ONE_GROUP = ("moco", "triplet with memory", "swav", "dino", "dinov2", "dinov2 softmax", "dinov3")
+SHARES = sinkhorn(wave(8, 6, 0.3))
 Result = tuple[float, dict[str, Tensor], dict[str, Tensor]]
 
 
@@ -35,7 +48,16 @@ def methods() -> dict[str, ViewMethod]:
         encoder = nn.Sequential(nn.Linear(5, 8), nn.Tanh())
         return Branch(encoder, nn.Linear(8, 4)).double()
 
+    def heads(count: int, width: int) -> list[nn.Module]:
+        return [DistillationHead([width, 8, 4], 7).double() for _ in range(count)]
+
+    def tokens() -> TokenBranch:
+        torch.manual_seed(0)
+        return TokenBranch(ToyTokens(8, patch_size=(1, 2)), *heads(2, 8)).double()
+
     torch.manual_seed(1)
+    centers = [RunningCenter(7).double() for _ in range(3)]
+    sinkhorns = (SinkhornCentering(), SinkhornCentering())
     queue, memory = FeatureQueue(16, 4).double(), FeatureQueue(30, 4).double()
     return {
         "simclr": JointEmbedding(branch(), NTXent()),
@@ -47,17 +69,24 @@ def methods() -> dict[str, ViewMethod]:
             branch(), triplet_objective(mining="hard", margin=1.0), memory
         ),
         "simsiam": SimSiam(branch(), nn.Linear(4, 4).double()),
+        "swav": Swav(branch(), Prototypes(7, 4).double(), FeatureQueue(25, 4).double()),
+        "dino": Dino(Branch(branch().encoder, *heads(1, 8)), centers[0]),
+        "dinov2": DinoV2(tokens(), sinkhorns),
+        "dinov2 softmax": DinoV2(tokens(), (centers[1], centers[2])),
+        "dinov3": DinoV3(tokens(), sinkhorns, anchoring=Anchoring(kept_at=0.0, start=0.0)),
     }
 
 
-def batch(step: int, *, segments: bool) -> list[ViewBatch[Tensor]]:
+def batch(name: str, step: int, *, segments: bool) -> list[ViewBatch[Tensor]]:
     """The parts of two processes; joined by `joined`."""
     generator = torch.Generator().manual_seed(step)
     parts = []
-    for _ in range(2):
+    for rank in range(2):
         x = torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
         noise = 0.3 * torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
-        parts.append(ViewBatch((x, x + noise), segments=(2, 4) if segments else ()))
+        views = tuple(as_image(view, 4) if "dinov" in name else view for view in (x, x + noise))
+        keys = derive_keys(torch.arange(ROWS), rank, step)
+        parts.append(ViewBatch(views, segments=(2, 4) if segments else (), keys=keys))
     return parts
 
 
@@ -68,7 +97,8 @@ def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
     for view in (0, 1):
         pieces = zip(*(part.views[view].split(list(sizes)) for part in parts), strict=True)
         views.append(torch.cat([torch.cat(piece) for piece in pieces]))
-    return ViewBatch(tuple(views), segments=tuple(2 * n for n in parts[0].segments))
+    keys = torch.cat([part.keys for part in parts if part.keys is not None])
+    return ViewBatch(tuple(views), segments=tuple(2 * n for n in parts[0].segments), keys=keys)
 
 
 def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[Any]]) -> Result:
@@ -94,15 +124,18 @@ def work(rank: int, folder: Path) -> None:
     results: dict[str, Result] = {}
     for segments in (False, True):
         for name, method in methods().items():
-            if segments and name in ("moco", "triplet with memory"):
+            if segments and name in ONE_GROUP:
                 continue
-            parts = [batch(step, segments=segments)[rank] for step in (0, 1)]
+            parts = [batch(name, step, segments=segments)[rank] for step in (0, 1)]
             results[f"{name} {segments}"] = two_steps(
                 method, DistributedDataParallel(method), parts
             )
     z = torch.arange(3.0)[:, None] + 10 * rank
     assert world_size() == 2
     assert gather_rows(z)[:, 0].tolist() == [0, 1, 2, 10, 11, 12]
+    assert own_part(torch.arange(5)).tolist() == [[0, 2, 4], [1, 3]][rank]
+    uneven = wave(8, 6, 0.3).split([6, 2])[rank]
+    torch.testing.assert_close(sinkhorn(uneven), SHARES.split([6, 2])[rank])
     torch.save(results, folder / f"results-{rank}.pt")
     dist.destroy_process_group()
 
@@ -118,7 +151,7 @@ def both_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Resul
 
 
 CASES = [(name, False) for name in methods()] + [
-    (name, True) for name in methods() if name not in ("moco", "triplet with memory")
+    (name, True) for name in methods() if name not in ONE_GROUP
 ]
 
 
@@ -128,7 +161,7 @@ def test_two_processes_equal_one_on_the_joined_batch(
     name: str, segments: bool, both_ranks: list[dict[str, Result]]
 ) -> None:
     method = methods()[name]
-    whole = [joined(batch(step, segments=segments)) for step in (0, 1)]
+    whole = [joined(batch(name, step, segments=segments)) for step in (0, 1)]
     loss, grads, state = two_steps(method, method, whole)
     outputs = [results[f"{name} {segments}"] for results in both_ranks]
     # Where rows are not compared each process reports the loss of its own rows.

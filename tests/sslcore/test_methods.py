@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,22 +19,31 @@ from sslcore.methods.triplet import Triplet, TripletConfig
 from sslcore.modules.branch import Branch
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
+from sslcore.random import derive_keys
 from sslcore.views import ViewBatch
 from tests.sslcore.test_registry import config_of
+from tests.sslcore.toy_tokens import ToyTokens, as_image
 
 SMALL = {
     "head_dims": (16, 8),
     "queue_size": 96,
     "predictor_dim": 8,
     "momentum": 0.9,
+    "num_prototypes": 12,
 }
 NAMES = [*METHODS, "triplet with memory"]
+HARDER_AT_FIRST = ("moco_v2", "triplet with memory", "dino")  # as the queue fills, or the centre
+ONE_GROUP = ("moco_v2", "triplet with memory", "swav", "dino", "dinov2", "dinov3")
 each_method = pytest.mark.parametrize("name", NAMES)
 # pairs of the two full views, and pairs that each further crop adds
 FULL_AND_CROP_PAIRS = {
     "byol": (2, 2),
     "simsiam": (2, 2),
     "moco_v2": (1, 1),
+    "swav": (2, 2),
+    "dino": (2, 2),
+    "dinov2": (2, 2),
+    "dinov3": (2, 2),
 }
 Log = list[tuple[float, dict[str, float]]]
 
@@ -45,27 +55,39 @@ def small(name: str) -> MethodSection:
     return kind(**{key: value for key, value in SMALL.items() if key in kind.model_fields})
 
 
+def new_encoder(name: str) -> nn.Module:
+    if small(name).needs_tokens:
+        return ToyTokens()
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
+
+
 def build(name: str) -> ViewMethod:
     torch.manual_seed(0)
-    encoder = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU())
-    return small(name).build(encoder, 16)
+    return small(name).build(new_encoder(name), 16)
 
 
-def batches(first: int, stop: int) -> Iterator[ViewBatch[Tensor]]:
+def batch_of(name: str, *views: Tensor) -> ViewBatch[Tensor]:
+    """Views `[batch, 8]` as the method's encoder takes them, with keys for what it draws."""
+    if small(name).needs_tokens:
+        views = tuple(as_image(view) for view in views)
+    return ViewBatch(views, keys=derive_keys(torch.arange(len(views[0]))))
+
+
+def batches(name: str, first: int, stop: int) -> Iterator[ViewBatch[Tensor]]:
     for step in range(first, stop):
         generator = torch.Generator().manual_seed(step % 4)
         x = torch.randn(16, 8, generator=generator)
         noise = 0.3 * torch.randn(2, 16, 8, generator=generator)
-        yield ViewBatch((x + noise[0], x + noise[1]))
+        yield batch_of(name, x + noise[0], x + noise[1])
 
 
-def train(method: ViewMethod, optimizer: torch.optim.Optimizer, first: int, stop: int) -> Log:
+def train(name: str, method: ViewMethod, opt: torch.optim.Optimizer, first: int, stop: int) -> Log:
     log: Log = []
-    for step, batch in enumerate(batches(first, stop), start=first):
+    for step, batch in enumerate(batches(name, first, stop), start=first):
         output = method(batch)
-        optimizer.zero_grad()
+        opt.zero_grad()
         output.loss.backward()
-        optimizer.step()
+        opt.step()
         method.after_step((step + 1) / 40)
         terms = {name: value.item() for name, value in output.logs.items()}
         log.append((output.loss.item(), terms))
@@ -79,13 +101,13 @@ def sgd(method: nn.Module) -> torch.optim.SGD:
 
 @each_method
 def test_forward_leaves_the_next_forward_unchanged(name: str) -> None:
-    method, batch = build(name), next(batches(0, 1))
+    method, batch = build(name), next(batches(name, 0, 1))
     assert method(batch).loss.item() == method(batch).loss.item()
 
 
 @each_method
 def test_forward_moves_no_state_but_batch_norm_statistics(name: str) -> None:
-    method, batch = build(name), next(batches(0, 1))
+    method, batch = build(name), next(batches(name, 0, 1))
     method.eval()
     before = copy.deepcopy(method.state_dict())
     method(batch)
@@ -96,50 +118,51 @@ def test_forward_moves_no_state_but_batch_norm_statistics(name: str) -> None:
 @each_method
 def test_training_is_deterministic_and_lowers_the_loss(name: str) -> None:
     method, again = build(name), build(name)
-    first, second = train(method, sgd(method), 0, 40), train(again, sgd(again), 0, 40)
+    first, second = (train(name, each, sgd(each), 0, 40) for each in (method, again))
     assert first == second
-    if name not in ("moco_v2", "triplet with memory"):  # harder while the queue fills
+    if name not in HARDER_AT_FIRST:
         assert sum(loss for loss, _ in first[-5:]) < sum(loss for loss, _ in first[:5])
 
 
-def shared_and_noise(count: int, seed: int) -> ViewBatch[Tensor]:
+def shared_and_noise(name: str, count: int, seed: int) -> ViewBatch[Tensor]:
     """Four columns that both views share, and four louder ones that they do not."""
     generator = torch.Generator().manual_seed(seed)
     shared = torch.randn(count, 4, generator=generator)
     noise = 2 * torch.randn(2, count, 4, generator=generator)
-    return ViewBatch(tuple(torch.cat([shared, each], dim=1) for each in noise))
+    return batch_of(name, *(torch.cat([shared, each], dim=1) for each in noise))
 
 
-def partners_found(method: ViewMethod) -> float:
+def partners_found(name: str, method: ViewMethod) -> float:
     """Share of unseen samples whose nearest projection in the other view is their own."""
+    views = shared_and_noise(name, 64, 0).views
     with torch.no_grad():
-        z_a, z_b = (unit_rows(method.student(view)) for view in shared_and_noise(64, 0).views)
+        z_a, z_b = (unit_rows(method.student(view)) for view in views)
     return ((z_a @ z_b.T).argmax(dim=1) == torch.arange(64)).float().mean().item()
 
 
 @each_method
 def test_training_learns_what_the_views_share(name: str) -> None:
     method = build(name)
-    before = partners_found(method)
+    before = partners_found(name, method)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in method.parameters() if parameter.requires_grad], lr=5e-3
     )
     for step in range(150):
         optimizer.zero_grad()
-        method(shared_and_noise(64, 1 + step)).loss.backward()
+        method(shared_and_noise(name, 64, 1 + step)).loss.backward()
         optimizer.step()
         method.after_step(step / 150)
-    assert partners_found(method) > before + 0.1
+    assert partners_found(name, method) > before + 0.1
 
 
 @each_method
 def test_state_dict_is_enough_to_resume(name: str) -> None:
     method, other = build(name), build(name)
     opt, other_opt = sgd(method), sgd(other)
-    train(method, opt, 0, 7)
+    train(name, method, opt, 0, 7)
     other.load_state_dict(copy.deepcopy(method.state_dict()))
     other_opt.load_state_dict(copy.deepcopy(opt.state_dict()))
-    assert train(method, opt, 7, 14) == train(other, other_opt, 7, 14)
+    assert train(name, method, opt, 7, 14) == train(name, other, other_opt, 7, 14)
 
 
 @each_method
@@ -151,7 +174,7 @@ def test_nothing_is_stored_twice(name: str) -> None:
 @each_method
 def test_every_trained_parameter_gets_a_gradient_and_no_other(name: str) -> None:
     method = build(name)
-    method(next(batches(0, 1))).loss.backward()
+    method(next(batches(name, 0, 1))).loss.backward()
     for key, parameter in method.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, key
         assert parameter.requires_grad != key.startswith("teacher"), key
@@ -159,7 +182,7 @@ def test_every_trained_parameter_gets_a_gradient_and_no_other(name: str) -> None
 
 @each_method
 def test_logs_are_detached_scalars(name: str) -> None:
-    logs = build(name)(next(batches(0, 1))).logs
+    logs = build(name)(next(batches(name, 0, 1))).logs
     assert logs
     for value in logs.values():
         assert value.ndim == 0
@@ -168,24 +191,25 @@ def test_logs_are_detached_scalars(name: str) -> None:
 
 @each_method
 def test_encoder_is_the_one_that_came_in(name: str) -> None:
-    encoder = nn.Linear(8, 16)
+    encoder = new_encoder(name)
     assert small(name).build(encoder, 16).encoder is encoder
 
 
 @each_method
 def test_refuses_a_single_view(name: str) -> None:
     with pytest.raises(ShapeError, match="two views of each sample, got 1"):
-        build(name)(ViewBatch((torch.randn(4, 8),)))
+        build(name)(batch_of(name, torch.randn(4, 8)))
 
 
 @each_method
 def test_crops_are_compared_with_both_full_views_and_not_with_each_other(name: str) -> None:
     """Without batch norm, and with one crop and then two, losses are means over pairs."""
-    views = next(batches(0, 1)).views
-    crops = tuple(torch.randn(16, 8, generator=torch.Generator().manual_seed(i)) for i in (8, 9))
+    views = torch.randn(4, 16, 8, generator=torch.Generator().manual_seed(8)).unbind()
     method = build(name).eval()
-    with_one, with_other = (method(ViewBatch((*views, crop))).loss for crop in crops)
-    plain, with_both = method(ViewBatch(views)).loss, method(ViewBatch((*views, *crops))).loss
+    plain, with_one, with_other, with_both = (
+        method(batch_of(name, *views[:2], *crops)).loss
+        for crops in ((), views[2:3], views[3:], views[2:])
+    )
     full, per_crop = FULL_AND_CROP_PAIRS.get(name, (1, 2))
     expected = ((full + per_crop) * (with_one + with_other) - full * plain) / (full + 2 * per_crop)
     torch.testing.assert_close(with_both, expected)
@@ -194,10 +218,10 @@ def test_crops_are_compared_with_both_full_views_and_not_with_each_other(name: s
 
 @each_method
 def test_segments_are_kept_apart_or_refused(name: str) -> None:
-    batch = next(batches(0, 1))
-    halves = ViewBatch(batch.views, segments=(6, 10))
+    batch = next(batches(name, 0, 1))
+    halves = replace(batch, segments=(6, 10))
     method = build(name).eval()
-    if name in ("moco_v2", "triplet with memory"):
+    if name in ONE_GROUP:
         with pytest.raises(ShapeError, match="segments"):
             method(halves)
         return
@@ -212,7 +236,7 @@ def test_segments_are_kept_apart_or_refused(name: str) -> None:
 def test_bfloat16_autocast_gives_a_finite_loss_in_full_precision(name: str) -> None:
     method = build(name)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = method(next(batches(0, 1))).loss
+        loss = method(next(batches(name, 0, 1))).loss
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
@@ -221,8 +245,8 @@ def test_bfloat16_autocast_gives_a_finite_loss_in_full_precision(name: str) -> N
 @each_method
 def test_works_in_double_precision(name: str) -> None:
     method = build(name).double()
-    views = tuple(view.double() for view in next(batches(0, 1)).views)
-    output = method(ViewBatch(views))
+    batch = next(batches(name, 0, 1))
+    output = method(replace(batch, views=tuple(view.double() for view in batch.views)))
     output.loss.backward()
     method.after_step(0.5)
     assert output.loss.dtype == torch.float64
@@ -232,7 +256,7 @@ def test_works_in_double_precision(name: str) -> None:
 @each_method
 def test_equal_images_give_a_finite_gradient(name: str) -> None:
     method = build(name)
-    method(ViewBatch((torch.ones(16, 8), torch.ones(16, 8)))).loss.backward()
+    method(batch_of(name, torch.ones(16, 8), torch.ones(16, 8))).loss.backward()
     for parameter in method.parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
@@ -244,7 +268,7 @@ def branch() -> Branch:
 
 def test_moco_queues_the_teachers_keys_once_and_only_after_the_step() -> None:
     method = Moco(branch(), FeatureQueue(12, 4))
-    batch = next(batches(0, 1))
+    batch = next(batches("simclr", 0, 1))
     before = method.queue.keys.clone()
     keys = unit_rows(method.teacher(batch.views[1])[:8])
     method(ViewBatch(tuple(view[:8] for view in batch.views)))
@@ -279,14 +303,14 @@ def test_byol_teacher_stands_still_at_the_end_of_the_run() -> None:
 
 def test_byol_adds_both_directions_and_simsiam_averages_them() -> None:
     torch.manual_seed(0)
-    predictor, batch = nn.Linear(4, 4), next(batches(0, 1))
+    predictor, batch = nn.Linear(4, 4), next(batches("simclr", 0, 1))
     byol, simsiam = Byol(branch(), predictor), SimSiam(branch(), predictor)
     torch.testing.assert_close(byol(batch).loss, 4 + 4 * simsiam(batch).loss)
 
 
 def test_simsiam_does_not_train_its_targets() -> None:
     method = SimSiam(branch(), nn.Linear(4, 4))
-    batch = next(batches(0, 1))
+    batch = next(batches("simclr", 0, 1))
     method(batch).loss.backward()
     through_predictor = [p.grad.clone() for p in method.student.parameters() if p.grad is not None]
     method.zero_grad()

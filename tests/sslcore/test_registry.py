@@ -18,6 +18,7 @@ from sslcore.methods.registry import CONFIGS, METHODS, MethodConfig
 from sslcore.methods.settings import Family, MethodSection
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.methods.simsiam import SimSiam, SimSiamConfig
+from sslcore.methods.swav import Swav, SwavConfig
 from sslcore.methods.triplet import Triplet, TripletConfig
 from sslcore.methods.vicreg import VICRegConfig
 from sslcore.objectives.barlow_twins import BarlowTwins
@@ -70,6 +71,7 @@ def test_every_config_survives_its_own_yaml(name: str, tmp_path: Path) -> None:
         (BarlowTwinsConfig(), JointEmbedding, False, True),
         (VICRegConfig(), JointEmbedding, False, True),
         (TripletConfig(), Triplet, False, True),
+        (SwavConfig(), Swav, False, True),
     ],
 )
 def test_heads_are_those_of_the_papers(
@@ -147,6 +149,10 @@ def test_unknown_setting_names_the_nearest() -> None:
         ("barlow_twins", "redundancy_weight", 0),
         ("triplet", "mining", "easy"),
         ("triplet", "margin", 3),
+        ("swav", "num_prototypes", 1),
+        ("dino", "teacher_temperature", 0),
+        ("dinov2", "centering", "mean"),
+        ("dinov3", "gram_every", 0),
     ],
 )
 def test_impossible_settings_are_refused(name: str, key: str, value: object) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslcore.schedules import cosine_ramp, warmup_cosine
+from sslcore.schedules import cosine_ramp, linear_ramp, warmup_cosine
 
 shares = st.floats(0, 1)
 
@@ -35,3 +35,11 @@ def test_warm_up_is_linear() -> None:
 
 def test_without_warm_up_the_first_value_is_one() -> None:
     assert warmup_cosine(0, warmup=0) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("progress", "until", "value"),
+    [(0, 0.5, 1), (0.25, 0.5, 2), (0.5, 0.5, 3), (1, 0.5, 3), (0, 0, 3)],
+)
+def test_linear_ramp_stays_at_its_end(progress: float, until: float, value: float) -> None:
+    assert linear_ramp(progress, start=1, end=3, until=until) == pytest.approx(value)
