@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
 from sslcore.config import Section
 from sslcore.methods.registry import MethodConfig
+from sslcore.methods.settings import Pooling
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
@@ -51,7 +52,11 @@ class ViewsConfig(Section):
     local_views: int | None = Field(
         None, ge=0, description="smaller crops beside the two full views; default by method"
     )
-    local_size: int | None = Field(None, gt=7, description="their side, px; default 3/7 of full")
+    local_size: int | None = Field(
+        None,
+        gt=7,
+        description="their side, px; default 3/7 of full; for transformers a multiple of the patch",
+    )
     local_scale: tuple[float, float] = Field((0.05, 0.4), description="their share of the area")
     horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability")
     vertical_flip: float | None = Field(None, ge=0, le=1, description="probability")
@@ -77,6 +82,12 @@ class BackboneConfig(Section):
     width: int | None = Field(
         None, gt=7, description="channels of a ResNet's first stage; 64 as published"
     )
+    pooling: Pooling | None = Field(
+        None,
+        description="a transformer's feature: mean of the patches, or a class token; default by"
+        " method",
+    )
+    registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
     compile: bool = Field(False, description="torch.compile")
 
 
@@ -115,7 +126,10 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
         "views.local_views",
         "views.local_size",
         "views.crop_scale",
+        "backbone.pooling",
     ),
+    "backbone.name": ("backbone.pooling", "views.local_size"),
+    "backbone.stem": ("views.local_size",),
     "optim.name": ("optim.learning_rate",),
 }
 

@@ -1,7 +1,7 @@
 """A pretrained encoder: from the files of a run to embeddings of images."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker, build_views, move_canvases
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError
+from sslcore.methods.settings import Pooling
 from sslcore.training.checkpoint import load_encoder_weights, read_encoder_description, save_encoder
 from sslcore.training.health import evaluating
 
@@ -42,6 +43,8 @@ class EncoderSpec:
         mean: Of each channel of the training data, of values from 0 to 1.
         std: Standard deviation, likewise.
         feature_dim: Columns of an embedding.
+        pooling: See `build_backbone`; like what follows, not in the files of older runs.
+        registers: Likewise.
     """
 
     backbone: str
@@ -55,6 +58,8 @@ class EncoderSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     feature_dim: int
+    pooling: Pooling | None = None
+    registers: int = 0
 
     @classmethod
     def of_run(
@@ -78,6 +83,8 @@ class EncoderSpec:
             mean=statistics[0],
             std=statistics[1],
             feature_dim=feature_dim,
+            pooling=config.backbone.pooling,
+            registers=config.backbone.registers,
         )
 
 
@@ -169,6 +176,8 @@ def build_spec_backbone(spec: EncoderSpec) -> Backbone:
         image_size=spec.image_size,
         stem=spec.stem,
         width=spec.width,
+        pooling=spec.pooling,
+        registers=spec.registers,
     )
 
 
@@ -217,7 +226,11 @@ def _read(
 
 def _parse(description: dict[str, Any], path: Path) -> EncoderSpec:
     try:
-        known = {name: description[name] for name in EncoderSpec.__dataclass_fields__}
+        known = {
+            name: description[name]
+            for name, field in EncoderSpec.__dataclass_fields__.items()
+            if name in description or field.default is MISSING
+        }
         return EncoderSpec(
             **{
                 **known,

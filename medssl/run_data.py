@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from medssl.backbones import KNOWN, choose_stem
+from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
 from medssl.config import DataConfig, Preset, PretrainConfig, ScanConfig
 from medssl.errors import DataError
 from medssl.loading.canvas import choose_canvas, choose_channels
@@ -17,6 +17,7 @@ from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
 from sslcore.errors import ConfigError
+from sslcore.methods.settings import Pooling
 from sslcore.training.settings import RunConfig
 
 
@@ -137,6 +138,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
         "backbone": {
             "name": choose_backbone(config),
             "stem": choose_stem(config.image_size) if auto_stem else config.backbone.stem,
+            "pooling": _choose_pooling(config),
         },
         "optim": {
             "learning_rate": config.optim.learning_rate
@@ -154,11 +156,23 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     return config.model_copy(update=sections)
 
 
+def _choose_pooling(config: PretrainConfig) -> Pooling | None:
+    if config.backbone.pooling or not takes_patches(choose_backbone(config)):
+        return config.backbone.pooling
+    return config.method.pooling
+
+
 def _crops(config: PretrainConfig) -> dict[str, object]:
     """Return how many crops there are and what they show, by what the method wants."""
     views, needs = config.views, config.method.views
     count = needs.local_views if views.local_views is None else views.local_views
-    size = views.local_size or choose_local_size(config.image_size)
+    multiple = side_multiple(choose_backbone(config), config.image_size, config.backbone.stem)
+    size = views.local_size or choose_local_size(config.image_size, multiple_of=multiple)
+    if count and size % multiple:
+        raise ConfigError(
+            f"views.local_size {size}: {choose_backbone(config)} has patches of {multiple} px; use"
+            f" a multiple of it, such as {-(-size // multiple) * multiple}"
+        )
     return {
         "local_views": count,
         "local_size": size if count else None,

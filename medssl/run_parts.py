@@ -88,6 +88,8 @@ def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod,
             image_size=config.image_size,
             stem=config.backbone.stem,
             width=config.backbone.width,
+            pooling=config.backbone.pooling,
+            registers=config.backbone.registers,
         )
         _switch_off_dropout(backbone)
         method = config.method.build(backbone, backbone.feature_dim)

@@ -16,6 +16,8 @@ from sslcore.methods.method import ViewMethod
 
 HeadDims = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
+Pooling = Literal["mean", "class"]
+
 Family = Literal[
     "contrastive",
     "clustering",
@@ -75,6 +77,8 @@ class MethodSection(Section, ABC):
         rates: LARS and SGD where a paper gives them, AdamW for small runs.
         views: What it takes by default.
         needs_tokens: Whether the encoder must be a `TokenEncoder`.
+        pooling: Where the feature of a transformer comes from by default: the mean of its
+            patches, or a class token.
         uses_labels: Whether it learns from labels where there are some.
     """
 
@@ -82,6 +86,7 @@ class MethodSection(Section, ABC):
     rates: ClassVar[Rates]
     views: ClassVar[ViewNeeds] = ViewNeeds()
     needs_tokens: ClassVar[bool] = False
+    pooling: ClassVar[Pooling] = "mean"
     uses_labels: ClassVar[bool] = False
 
     @abstractmethod
