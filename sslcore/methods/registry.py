@@ -6,9 +6,11 @@ from pydantic import Field
 
 from sslcore.methods.barlow_twins import BarlowTwinsConfig
 from sslcore.methods.byol import ByolConfig
+from sslcore.methods.mae import MaeConfig
 from sslcore.methods.moco import MoCoV2Config
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simmim import SimmimConfig
 from sslcore.methods.simsiam import SimSiamConfig
 from sslcore.methods.triplet import TripletConfig
 from sslcore.methods.vicreg import VICRegConfig
@@ -20,7 +22,9 @@ MethodConfig = Annotated[
     | SimSiamConfig
     | BarlowTwinsConfig
     | VICRegConfig
-    | TripletConfig,
+    | TripletConfig
+    | MaeConfig
+    | SimmimConfig,
     Field(discriminator="name"),
 ]
 
