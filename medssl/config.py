@@ -73,7 +73,7 @@ class ViewsConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The encoder's network; see `medssl.backbones.KNOWN`."""
+    """The encoder's network; see `medssl.backbones.KNOWN` and `medssl.hub_backbones`."""
 
     name: str | None = Field(
         None, description="default resnet18; vit_tiny for methods that need the tokens of patches"
@@ -88,6 +88,12 @@ class BackboneConfig(Section):
         " method",
     )
     registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
+    weights: str | None = Field(
+        None,
+        description="of an hf_ network: folder with config.json and model.safetensors, or with"
+        " download a name on the hub; random by default",
+    )
+    download: bool = Field(False, description="fetch the weights from the hub if they are not here")
     compile: bool = Field(False, description="torch.compile")
 
 
@@ -130,6 +136,7 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     ),
     "backbone.name": ("backbone.pooling", "views.local_size"),
     "backbone.stem": ("views.local_size",),
+    "backbone.weights": ("views.local_size",),
     "optim.name": ("optim.learning_rate",),
 }
 

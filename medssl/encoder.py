@@ -13,6 +13,7 @@ from torch import Tensor
 from medssl.backbones import Backbone, build_backbone
 from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
+from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
 from medssl.run_data import choose_backbone, image_shape
@@ -45,6 +46,7 @@ class EncoderSpec:
         feature_dim: Columns of an embedding.
         pooling: See `build_backbone`; like what follows, not in the files of older runs.
         registers: Likewise.
+        network: Configuration of a network of `transformers`; None for others.
     """
 
     backbone: str
@@ -60,6 +62,7 @@ class EncoderSpec:
     feature_dim: int
     pooling: Pooling | None = None
     registers: int = 0
+    network: dict[str, Any] | None = None
 
     @classmethod
     def of_run(
@@ -67,7 +70,7 @@ class EncoderSpec:
         config: PretrainConfig,
         *,
         statistics: tuple[tuple[float, ...], tuple[float, ...]],
-        feature_dim: int,
+        backbone: Backbone,
     ) -> Self:
         """Collect the specification from a resolved configuration."""
         channels, canvas = image_shape(config)
@@ -82,9 +85,10 @@ class EncoderSpec:
             preset=config.views.preset,
             mean=statistics[0],
             std=statistics[1],
-            feature_dim=feature_dim,
+            feature_dim=backbone.feature_dim,
             pooling=config.backbone.pooling,
             registers=config.backbone.registers,
+            network=describe_hub_backbone(backbone),
         )
 
 
@@ -170,6 +174,10 @@ def store_encoder(path: Path, backbone: Backbone, spec: EncoderSpec, **about: ob
 
 def build_spec_backbone(spec: EncoderSpec) -> Backbone:
     """Build the untrained network of `spec`."""
+    if spec.network is not None:
+        return rebuild_hub_backbone(
+            spec.backbone, spec.network, channels=spec.channels, pooling=spec.pooling
+        )
     return build_backbone(
         spec.backbone,
         channels=spec.channels,

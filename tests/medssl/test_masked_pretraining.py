@@ -8,20 +8,21 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 
 from medssl.config import EmbedConfig, PretrainConfig
 from medssl.embed import embed
 from medssl.encoder import load_encoder
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
-from medssl.run_data import resolve
+from medssl.run_data import open_data, resolve
 from medssl.run_folder import RunFolder
 from medssl.vision_transformer import PLANS, VisionTransformer, ViTPlan
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError
 from sslcore.modules.tokens import TokenEncoder
 from sslcore.training.history import History, read_history
-from tests.medssl.tiny_run import COUNT, write_tiny_data
+from tests.medssl.tiny_run import COUNT, tiny_images, write_tiny_data
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,3 +151,14 @@ def test_encoders_of_older_runs_have_neither_class_token_nor_registers(
     backbone = load_encoder(folder.path).backbone
     assert isinstance(backbone, TokenEncoder)
     assert backbone.tokens(torch.zeros(1, 1, 16, 16)).registers.shape == (1, 0, 24)
+
+
+def test_a_folder_is_scanned_by_one_process_if_no_other_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "site.key"))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(tiny_images(8)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    assert len(open_data(folder, workers=0)) == 8
