@@ -61,7 +61,12 @@ class ViewsConfig(Section):
     horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability")
     vertical_flip: float | None = Field(None, ge=0, le=1, description="probability")
     rotation: float | None = Field(None, ge=0, le=180, description="degrees, either way")
-    strength: float = Field(1.0, ge=0, le=2, description="of all intensity changes")
+    strength: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="of all intensity changes; 1, but 0 for methods that predict pixels",
+    )
 
     @model_validator(mode="after")
     def _crops_a_part(self) -> Self:
@@ -132,6 +137,7 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
         "views.local_views",
         "views.local_size",
         "views.crop_scale",
+        "views.strength",
         "backbone.pooling",
     ),
     "backbone.name": ("backbone.pooling", "views.local_size"),

@@ -184,7 +184,7 @@ def _side_multiple(config: PretrainConfig) -> int:
 
 
 def _crops(config: PretrainConfig) -> dict[str, object]:
-    """Return how many crops there are and what they show, by what the method wants."""
+    """Return how many crops there are and how they are made, by what the method wants."""
     views, needs = config.views, config.method.views
     count = needs.local_views if views.local_views is None else views.local_views
     multiple = _side_multiple(config)
@@ -198,6 +198,7 @@ def _crops(config: PretrainConfig) -> dict[str, object]:
         "local_views": count,
         "local_size": size if count else None,
         "crop_scale": views.crop_scale or needs.full_scale,
+        "strength": needs.strength if views.strength is None else views.strength,
     }
 
 

@@ -32,7 +32,7 @@ class MaeConfig(MethodSection):
         " nothing; its features serve neighbours and linear probes less well",
     )
     rates: ClassVar[Rates] = Rates(adamw=6e-4, sgd=0.05, lars=0.2)  # paper: 2.4e-3 at 4096 images
-    views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.2, 1.0))
+    views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.2, 1.0), strength=0.0)  # crops alone
     needs_tokens: ClassVar[bool] = True
 
     name: Literal["mae"] = "mae"

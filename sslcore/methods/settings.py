@@ -62,11 +62,13 @@ class ViewNeeds(NamedTuple):
         local_views: Smaller crops beside the two full views.
         full_scale: Share of the area that a full view shows; None for that of the kind of image.
         local_scale: Likewise of a smaller crop.
+        strength: Of all changes of intensity, 1 as the kind of image wants them.
     """
 
     local_views: int = 0
     full_scale: tuple[float, float] | None = None
     local_scale: tuple[float, float] = (0.05, 0.4)
+    strength: float = 1.0
 
 
 class MethodSection(Section, ABC):

@@ -31,7 +31,7 @@ class SimmimConfig(MethodSection):
         " patches",
     )
     rates: ClassVar[Rates] = Rates(adamw=3e-4, sgd=0.05, lars=0.2)  # paper: 8e-4 at 2048 images
-    views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.67, 1.0))
+    views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.67, 1.0), strength=0.0)  # crops alone
     needs_tokens: ClassVar[bool] = True
 
     name: Literal["simmim"] = "simmim"

@@ -112,6 +112,18 @@ def test_smaller_crops_are_a_multiple_of_the_patch(data: Path) -> None:
         resolve(config_of(data, "method.name=mae", *crops, "views.local_size=30"), manifest)
 
 
+def test_views_of_pixel_predictors_keep_their_intensity_unless_told_otherwise(data: Path) -> None:
+    manifest = read_manifest(data)
+    for method, changes, strength, crop_scale in (
+        ("mae", (), 0.0, (0.2, 1.0)),
+        ("simmim", (), 0.0, (0.67, 1.0)),
+        ("mae", ("views.strength=0.5", "views.crop_scale=[0.5, 1]"), 0.5, (0.5, 1.0)),
+        ("simclr", (), 1.0, None),
+    ):
+        views = resolve(config_of(data, f"method.name={method}", *changes), manifest).views
+        assert (views.strength, views.crop_scale) == (strength, crop_scale)
+
+
 def test_pooling_is_resolved_for_transformers_only(data: Path) -> None:
     manifest = read_manifest(data)
     for method, changes, expected in (
