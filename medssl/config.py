@@ -99,7 +99,7 @@ class BackboneConfig(Section):
         " download a name on the hub; random by default",
     )
     download: bool = Field(False, description="fetch the weights from the hub if they are not here")
-    compile: bool = Field(False, description="torch.compile")
+    compile: bool = Field(False, description="torch.compile; methods that hide patches go past it")
 
 
 class ScanConfig(Section):
