@@ -1,7 +1,8 @@
 """Every method on one task with one budget: does it learn, does it collapse, what does it cost?
 
 Run: python benchmarks/methods_learn.py
-PneumoniaMNIST with the recipe of few_labels.py, shorter. Beside each method stands the
+PneumoniaMNIST with the recipe of few_labels.py, shorter; a transformer where a method hides
+patches. Beside each method stands the
 encoder before its first step: leave-one-out kNN on 512 images; probes with all labels on the test
 images.
 """
@@ -15,10 +16,17 @@ from typing import Any
 
 from record import HERE, data_folder, keep
 
-from sslcore.methods.registry import METHODS
+from sslcore.methods.registry import CONFIGS, METHODS
 
 RECIPE = HERE.parent / "configs" / "med" / "small_radiographs_simclr.yaml"
 EPOCHS = 6
+TRANSFORMER = (  # the recipe's numbers are those of a convolutional network
+    "backbone.name=vit_tiny",
+    "backbone.width=null",
+    "optim.learning_rate=null",
+    "views.strength=null",
+)
+MASKED = {each.model_fields["name"].default for each in CONFIGS if each.needs_tokens}
 
 
 def main() -> None:
@@ -35,6 +43,7 @@ def measure(method: str, source: Path, folder: Path) -> dict[str, Any]:
     _medssl(
         *("pretrain", source, "--config", RECIPE, "--out", run),
         *("--method", method, "--epochs", EPOCHS),
+        *(word for value in TRANSFORMER if method in MASKED for word in ("--set", value)),
     )
     _medssl("finetune", run, "--out", result, "--fraction", 1, "--set", "steps=1")
     health = [json.loads(line) for line in (run / "health.jsonl").read_text().splitlines()]

@@ -6,14 +6,15 @@ from typing import Literal
 from monai.networks.nets.densenet import DenseNet121
 from monai.networks.nets.efficientnet import EfficientNetBN
 from monai.networks.nets.resnet import ResNet
-from monai.networks.nets.vit import ViT
-from torch import Tensor, nn
+from torch import nn
 
+from medssl.backbone import Backbone as Backbone  # noqa: PLC0414, for those who import it from here
 from medssl.config import Stem
+from medssl.vision_transformer import PLANS, VisionTransformer, choose_patch
 from sslcore.config import suggest
 from sslcore.errors import ConfigError
+from sslcore.methods.settings import Pooling
 
-_TOKENS_PER_SIDE = 6  # of a transformer, at least, where a patch size allows it
 _DENSENET_LARGE_FROM = 32  # px; it halves the image five times
 
 SMALL_STEM_UP_TO = 48  # px; up to here the first layers keep the size of the image
@@ -27,56 +28,24 @@ class _ResNetPlan:
     layers: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _ViTPlan:
-    width: int
-    heads: int
-    depth: int = 12
-
-
 _RESNETS = {
     "resnet10": _ResNetPlan("basic", (1, 1, 1, 1)),
     "resnet18": _ResNetPlan("basic", (2, 2, 2, 2)),
     "resnet50": _ResNetPlan("bottleneck", (3, 4, 6, 3)),
 }
-_VITS = {"vit_tiny": _ViTPlan(192, 3), "vit_small": _ViTPlan(384, 6)}
 
-KNOWN: tuple[str, ...] = (*_RESNETS, "densenet121", "efficientnet_b0", *_VITS)
-
-
-class Backbone(nn.Module):
-    """A network that maps `[batch, channels, side, side]` to `[batch, feature_dim]`.
-
-    Attributes:
-        feature_dim: Columns of the output.
-    """
-
-    def __init__(self, net: nn.Module, feature_dim: int) -> None:
-        """Wrap `net`, whose output has `feature_dim` values per image."""
-        super().__init__()
-        self.net = net
-        self.feature_dim = feature_dim
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the pooled features."""
-        features: Tensor = self.net(images)
-        return features.flatten(1)
-
-
-class _TokenMean(nn.Module):
-    """A transformer whose feature is the mean of its tokens; it has no class token."""
-
-    def __init__(self, transformer: nn.Module) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.transformer(images)[0]
-        return tokens.mean(dim=1)
+KNOWN: tuple[str, ...] = (*_RESNETS, "densenet121", "efficientnet_b0", *PLANS)
 
 
 def build_backbone(
-    name: str, *, channels: int, image_size: int, stem: Stem = "auto", width: int | None = None
+    name: str,
+    *,
+    channels: int,
+    image_size: int,
+    stem: Stem = "auto",
+    width: int | None = None,
+    pooling: Pooling | None = None,
+    registers: int = 0,
 ) -> Backbone:
     """Build an untrained encoder, its weights drawn from torch's current random state.
 
@@ -90,24 +59,56 @@ def build_backbone(
             `MEDIUM_STEM_UP_TO`.
         width: Channels of a ResNet's first stage; 64, as published, by default. A fourth of the
             time at half the width is often the better use of few cores.
+        pooling: See `VisionTransformer`; the mean by default.
+        registers: Likewise.
 
     Raises:
-        ConfigError: An unknown name, a side that the network cannot take, or a width for a
-            network that has one only.
+        ConfigError: An unknown name, a side that the network cannot take, a width for a network
+            that has one only, or what only a transformer has for another network.
     """
     if name not in KNOWN:
         raise ConfigError(f"unknown backbone {name!r}; {suggest(name, KNOWN)}")
     chosen = choose_stem(image_size) if stem == "auto" else stem
+    small = chosen != "large"
+    if width is not None and name not in _RESNETS:
+        raise ConfigError(f"backbone.width {width}: {name} has one width only; leave it out")
+    if name in PLANS:
+        patch = choose_patch(image_size, small=small)
+        return VisionTransformer(
+            PLANS[name],
+            channels=channels,
+            sides=(image_size, image_size),
+            patch_size=(patch, patch),
+            pooling=pooling or "mean",
+            registers=registers,
+        )
+    if pooling or registers:
+        raise ConfigError(
+            f"backbone.pooling and backbone.registers are for transformers, not for {name};"
+            f" leave them out, or set backbone.name to one of {', '.join(PLANS)}"
+        )
     if name in _RESNETS:
         return _resnet(_RESNETS[name], channels, stem=chosen, width=width or _PUBLISHED_WIDTH)
-    if width is not None:
-        raise ConfigError(f"backbone.width {width}: {name} has one width only; leave it out")
-    small = chosen != "large"
-    if name in _VITS:
-        return _vit(_VITS[name], channels, image_size, small=small)
     if name == "densenet121":
         return _densenet(channels, image_size, small=small)
     return _efficientnet(channels, small=small)
+
+
+def takes_patches(name: str) -> bool:
+    """Tell whether the network of this name is a transformer."""
+    return name in PLANS
+
+
+def side_multiple(name: str, image_size: int, stem: Stem) -> int:
+    """Return what the side of every view must be a multiple of, px; 1 without patches.
+
+    Raises:
+        ConfigError: No patch divides `image_size`.
+    """
+    if not takes_patches(name):
+        return 1
+    chosen = choose_stem(image_size) if stem == "auto" else stem
+    return choose_patch(image_size, small=chosen != "large")
 
 
 def choose_stem(image_size: int) -> Stem:
@@ -175,27 +176,3 @@ def _drop_classifier(net: nn.Module, parent: str, name: str) -> int:
         raise TypeError(f"{name} of this MONAI version is a {type(layer).__name__}, not Linear")
     net.get_submodule(parent).add_module(name, nn.Identity())
     return layer.in_features
-
-
-def _vit(plan: _ViTPlan, channels: int, image_size: int, *, small: bool) -> Backbone:
-    choices = (8, 7, 6, 5, 4) if small else (16, 14)
-    fitting = [side for side in choices if image_size % side == 0]
-    if not fitting:
-        raise ConfigError(
-            f"no patch of {', '.join(map(str, choices))} px divides image_size {image_size};"
-            f" use {-(-image_size // choices[-1]) * choices[-1]}"
-        )
-    patch = next((side for side in fitting if image_size // side >= _TOKENS_PER_SIDE), fitting[-1])
-    net = ViT(
-        channels,
-        (image_size, image_size),
-        (patch, patch),
-        hidden_size=plan.width,
-        mlp_dim=4 * plan.width,
-        num_layers=plan.depth,
-        num_heads=plan.heads,
-        spatial_dims=2,
-    )
-    for block in net.blocks:  # MONAI's blocks hold a norm that only cross-attention would use
-        block.add_module("norm_cross_attn", nn.Identity())
-    return Backbone(_TokenMean(net), plan.width)

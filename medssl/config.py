@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
 from sslcore.config import Section
 from sslcore.methods.registry import MethodConfig
+from sslcore.methods.settings import Pooling
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
@@ -51,12 +52,21 @@ class ViewsConfig(Section):
     local_views: int | None = Field(
         None, ge=0, description="smaller crops beside the two full views; default by method"
     )
-    local_size: int | None = Field(None, gt=7, description="their side, px; default 3/7 of full")
+    local_size: int | None = Field(
+        None,
+        gt=7,
+        description="their side, px; default 3/7 of full; for transformers a multiple of the patch",
+    )
     local_scale: tuple[float, float] = Field((0.05, 0.4), description="their share of the area")
     horizontal_flip: float | None = Field(None, ge=0, le=1, description="probability")
     vertical_flip: float | None = Field(None, ge=0, le=1, description="probability")
     rotation: float | None = Field(None, ge=0, le=180, description="degrees, either way")
-    strength: float = Field(1.0, ge=0, le=2, description="of all intensity changes")
+    strength: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="of all intensity changes; 1, but 0 for methods that predict pixels",
+    )
 
     @model_validator(mode="after")
     def _crops_a_part(self) -> Self:
@@ -68,7 +78,7 @@ class ViewsConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The encoder's network; see `medssl.backbones.KNOWN`."""
+    """The encoder's network; see `medssl.backbones.KNOWN` and `medssl.hub_backbones`."""
 
     name: str | None = Field(
         None, description="default resnet18; vit_tiny for methods that need the tokens of patches"
@@ -77,7 +87,19 @@ class BackboneConfig(Section):
     width: int | None = Field(
         None, gt=7, description="channels of a ResNet's first stage; 64 as published"
     )
-    compile: bool = Field(False, description="torch.compile")
+    pooling: Pooling | None = Field(
+        None,
+        description="a transformer's feature: mean of the patches, or a class token; default by"
+        " method",
+    )
+    registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
+    weights: str | None = Field(
+        None,
+        description="of an hf_ network: folder with config.json and model.safetensors, or with"
+        " download a name on the hub; random by default",
+    )
+    download: bool = Field(False, description="fetch the weights from the hub if they are not here")
+    compile: bool = Field(False, description="torch.compile; methods that hide patches go past it")
 
 
 class ScanConfig(Section):
@@ -115,7 +137,12 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
         "views.local_views",
         "views.local_size",
         "views.crop_scale",
+        "views.strength",
+        "backbone.pooling",
     ),
+    "backbone.name": ("backbone.pooling", "views.local_size"),
+    "backbone.stem": ("views.local_size",),
+    "backbone.weights": ("views.local_size",),
     "optim.name": ("optim.learning_rate",),
 }
 

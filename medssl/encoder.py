@@ -1,7 +1,7 @@
 """A pretrained encoder: from the files of a run to embeddings of images."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from medssl.backbones import Backbone, build_backbone
 from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
+from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
 from medssl.run_data import choose_backbone, image_shape
@@ -20,6 +21,7 @@ from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker, build_views, move_canvases
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError
+from sslcore.methods.settings import Pooling
 from sslcore.training.checkpoint import load_encoder_weights, read_encoder_description, save_encoder
 from sslcore.training.health import evaluating
 
@@ -42,6 +44,9 @@ class EncoderSpec:
         mean: Of each channel of the training data, of values from 0 to 1.
         std: Standard deviation, likewise.
         feature_dim: Columns of an embedding.
+        pooling: See `build_backbone`; like what follows, not in the files of older runs.
+        registers: Likewise.
+        network: Configuration of a network of `transformers`; None for others.
     """
 
     backbone: str
@@ -55,6 +60,9 @@ class EncoderSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     feature_dim: int
+    pooling: Pooling | None = None
+    registers: int = 0
+    network: dict[str, Any] | None = None
 
     @classmethod
     def of_run(
@@ -62,7 +70,7 @@ class EncoderSpec:
         config: PretrainConfig,
         *,
         statistics: tuple[tuple[float, ...], tuple[float, ...]],
-        feature_dim: int,
+        backbone: Backbone,
     ) -> Self:
         """Collect the specification from a resolved configuration."""
         channels, canvas = image_shape(config)
@@ -77,7 +85,10 @@ class EncoderSpec:
             preset=config.views.preset,
             mean=statistics[0],
             std=statistics[1],
-            feature_dim=feature_dim,
+            feature_dim=backbone.feature_dim,
+            pooling=config.backbone.pooling,
+            registers=config.backbone.registers,
+            network=describe_hub_backbone(backbone),
         )
 
 
@@ -176,12 +187,18 @@ def store_encoder(path: Path, backbone: Backbone, spec: EncoderSpec, **about: ob
 
 def build_spec_backbone(spec: EncoderSpec) -> Backbone:
     """Build the untrained network of `spec`."""
+    if spec.network is not None:
+        return rebuild_hub_backbone(
+            spec.backbone, spec.network, channels=spec.channels, pooling=spec.pooling
+        )
     return build_backbone(
         spec.backbone,
         channels=spec.channels,
         image_size=spec.image_size,
         stem=spec.stem,
         width=spec.width,
+        pooling=spec.pooling,
+        registers=spec.registers,
     )
 
 
@@ -230,7 +247,11 @@ def _read(
 
 def _parse(description: dict[str, Any], path: Path) -> EncoderSpec:
     try:
-        known = {name: description[name] for name in EncoderSpec.__dataclass_fields__}
+        known = {
+            name: description[name]
+            for name, field in EncoderSpec.__dataclass_fields__.items()
+            if name in description or field.default is MISSING
+        }
         return EncoderSpec(
             **{
                 **known,

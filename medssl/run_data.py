@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from medssl.backbones import KNOWN, choose_stem
+from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
 from medssl.config import DataConfig, Preset, PretrainConfig, ScanConfig
 from medssl.errors import DataError
+from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
@@ -17,6 +18,7 @@ from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
 from sslcore.errors import ConfigError
+from sslcore.methods.settings import Pooling
 from sslcore.training.settings import RunConfig
 
 
@@ -33,7 +35,7 @@ def open_data(
         path: Manifest, folder, or MedMNIST archive.
         scanned_to: Where the manifest of a scan is written, and rejected files are listed beside
             it; by default neither is kept.
-        workers: Scanning processes.
+        workers: Scanning processes, at least one; as many as cores by default.
         progress: Told about a scan; a bar of its own by default.
 
     Raises:
@@ -47,7 +49,8 @@ def open_data(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         manifest = scanned_to or Path(scratch) / "manifest.parquet"
         shown = progress or stack.enter_context(Progress("scan"))
-        scan(path, manifest, ScanConfig(workers=workers), shown)
+        processes = None if workers is None else max(1, workers)
+        scan(path, manifest, ScanConfig(workers=processes), shown)
         return read_manifest(manifest)
 
 
@@ -93,8 +96,14 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
 def check_names(config: PretrainConfig) -> None:
     """Raise `ConfigError` for an unknown backbone, before any time is spent on data."""
     name = choose_backbone(config)
-    if name not in KNOWN:
-        raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, KNOWN)}")
+    known = (*KNOWN, *HUB_KNOWN)
+    if name not in known:
+        raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, known)}")
+    if config.backbone.weights and name not in HUB_KNOWN:
+        raise ConfigError(
+            f"backbone.weights {config.backbone.weights}: only {', '.join(HUB_KNOWN)} take"
+            f" weights, not {name}; set backbone.name"
+        )
 
 
 def choose_backbone(config: PretrainConfig) -> str:
@@ -137,6 +146,8 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
         "backbone": {
             "name": choose_backbone(config),
             "stem": choose_stem(config.image_size) if auto_stem else config.backbone.stem,
+            "pooling": _choose_pooling(config),
+            "weights": _place(config.backbone.weights),
         },
         "optim": {
             "learning_rate": config.optim.learning_rate
@@ -154,15 +165,40 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     return config.model_copy(update=sections)
 
 
+def _choose_pooling(config: PretrainConfig) -> Pooling | None:
+    name = choose_backbone(config)
+    has_tokens = takes_patches(name) or name in HUB_TRANSFORMERS
+    return config.backbone.pooling or (config.method.pooling if has_tokens else None)
+
+
+def _place(weights: str | None) -> str | None:
+    """Return the absolute path of a folder, and the name of anything else."""
+    return str(Path(weights).absolute()) if weights and Path(weights).is_dir() else weights
+
+
+def _side_multiple(config: PretrainConfig) -> int:
+    name = choose_backbone(config)
+    if name in HUB_KNOWN:
+        return hub_side_multiple(name, config.backbone, config.image_size)
+    return side_multiple(name, config.image_size, config.backbone.stem)
+
+
 def _crops(config: PretrainConfig) -> dict[str, object]:
-    """Return how many crops there are and what they show, by what the method wants."""
+    """Return how many crops there are and how they are made, by what the method wants."""
     views, needs = config.views, config.method.views
     count = needs.local_views if views.local_views is None else views.local_views
-    size = views.local_size or choose_local_size(config.image_size)
+    multiple = _side_multiple(config)
+    size = views.local_size or choose_local_size(config.image_size, multiple_of=multiple)
+    if count and size % multiple:
+        raise ConfigError(
+            f"views.local_size {size}: {choose_backbone(config)} has patches of {multiple} px; use"
+            f" a multiple of it, such as {-(-size // multiple) * multiple}"
+        )
     return {
         "local_views": count,
         "local_size": size if count else None,
         "crop_scale": views.crop_scale or needs.full_scale,
+        "strength": needs.strength if views.strength is None else views.strength,
     }
 
 

@@ -11,6 +11,7 @@ from medssl.backbones import Backbone, build_backbone
 from medssl.config import PretrainConfig
 from medssl.encoder import EncoderSpec, build_spec_views
 from medssl.health import HealthImages, class_numbers, pick_images
+from medssl.hub_backbones import HUB_KNOWN, build_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import read_manifest
 from medssl.run_data import choose_backbone, image_shape, training_rows
@@ -63,9 +64,7 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     )
     images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)
     method, backbone = build_run_method(config, channels)
-    spec = EncoderSpec.of_run(
-        config, statistics=_statistics(images, folder), feature_dim=backbone.feature_dim
-    )
+    spec = EncoderSpec.of_run(config, statistics=_statistics(images, folder), backbone=backbone)
     method.to(fabric.device)
     share_batch_statistics(method, fabric)
     optimizer = build_optimizer(
@@ -82,16 +81,25 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
 def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod, Backbone]:
     """Build encoder and method from the run's seed."""
     with seeded(config.run.seed):
-        backbone = build_backbone(
-            choose_backbone(config),
-            channels=channels,
-            image_size=config.image_size,
-            stem=config.backbone.stem,
-            width=config.backbone.width,
-        )
+        backbone = _build_run_backbone(config, channels)
         _switch_off_dropout(backbone)
         method = config.method.build(backbone, backbone.feature_dim)
     return method, backbone
+
+
+def _build_run_backbone(config: PretrainConfig, channels: int) -> Backbone:
+    name, settings, size = choose_backbone(config), config.backbone, config.image_size
+    if name in HUB_KNOWN:
+        return build_hub_backbone(name, settings, channels=channels, image_size=size)
+    return build_backbone(
+        name,
+        channels=channels,
+        image_size=size,
+        stem=settings.stem,
+        width=settings.width,
+        pooling=settings.pooling,
+        registers=settings.registers,
+    )
 
 
 def describe(parts: RunParts, fabric: Fabric) -> str:

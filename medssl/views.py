@@ -189,11 +189,12 @@ def build_views(
     if name is Preset.AUTO:
         raise ConfigError("views.preset is auto, and no preset was chosen for the data")
     plan = PRESETS[name]
+    strength = 1.0 if config.strength is None else config.strength
 
     def chain(size: int, crop_scale: tuple[float, float]) -> Chain:
         transforms: list[BatchedTransform] = [_geometry(config, plan, size, crop_scale)]
-        if config.strength > 0:
-            transforms += _intensity(plan, config.strength, size, channels)
+        if strength > 0:
+            transforms += _intensity(plan, strength, size, channels)
         return Chain(*transforms)
 
     local = None

@@ -9,9 +9,11 @@ from sslcore.methods.byol import ByolConfig
 from sslcore.methods.dino import DinoConfig
 from sslcore.methods.dinov2 import DinoV2Config
 from sslcore.methods.dinov3 import DinoV3Config
+from sslcore.methods.mae import MaeConfig
 from sslcore.methods.moco import MoCoV2Config
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simmim import SimmimConfig
 from sslcore.methods.simsiam import SimSiamConfig
 from sslcore.methods.swav import SwavConfig
 from sslcore.methods.triplet import TripletConfig
@@ -28,7 +30,9 @@ MethodConfig = Annotated[
     | SwavConfig
     | DinoConfig
     | DinoV2Config
-    | DinoV3Config,
+    | DinoV3Config
+    | MaeConfig
+    | SimmimConfig,
     Field(discriminator="name"),
 ]
 

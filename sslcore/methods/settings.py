@@ -16,6 +16,8 @@ from sslcore.methods.method import ViewMethod
 
 HeadDims = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
+Pooling = Literal["mean", "class"]
+
 Family = Literal[
     "contrastive",
     "clustering",
@@ -60,11 +62,13 @@ class ViewNeeds(NamedTuple):
         local_views: Smaller crops beside the two full views.
         full_scale: Share of the area that a full view shows; None for that of the kind of image.
         local_scale: Likewise of a smaller crop.
+        strength: Of all changes of intensity, 1 as the kind of image wants them.
     """
 
     local_views: int = 0
     full_scale: tuple[float, float] | None = None
     local_scale: tuple[float, float] = (0.05, 0.4)
+    strength: float = 1.0
 
 
 class MethodSection(Section, ABC):
@@ -75,6 +79,8 @@ class MethodSection(Section, ABC):
         rates: LARS and SGD where a paper gives them, AdamW for small runs.
         views: What it takes by default.
         needs_tokens: Whether the encoder must be a `TokenEncoder`.
+        pooling: Where the feature of a transformer comes from by default: the mean of its
+            patches, or a class token.
         uses_labels: Whether it learns from labels where there are some.
     """
 
@@ -82,6 +88,7 @@ class MethodSection(Section, ABC):
     rates: ClassVar[Rates]
     views: ClassVar[ViewNeeds] = ViewNeeds()
     needs_tokens: ClassVar[bool] = False
+    pooling: ClassVar[Pooling] = "mean"
     uses_labels: ClassVar[bool] = False
 
     @abstractmethod

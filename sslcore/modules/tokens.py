@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from sslcore.errors import ConfigError
+from sslcore.errors import ConfigError, ShapeError
 
 
 class Tokens(NamedTuple):
@@ -28,10 +28,12 @@ class TokenEncoder(nn.Module, ABC):
 
     Attributes:
         feature_dim: Width of every token, and of the pooled feature.
+        channels: Of a view.
         patch_size: Sides of a patch, px, one per dimension of the image.
     """
 
     feature_dim: int
+    channels: int
     patch_size: tuple[int, ...]
 
     @abstractmethod
@@ -75,3 +77,37 @@ def require_tokens(encoder: nn.Module, *, method: str) -> TokenEncoder:
             " or set it to vit_tiny or vit_small"
         )
     return encoder
+
+
+def take_patches(patches: Tensor, numbers: Tensor) -> Tensor:
+    """Return the patches with these numbers, `[batch, seen, dim]`, in the order of the numbers.
+
+    Args:
+        patches: `[batch, count, dim]`.
+        numbers: Which to take of each sample, `[batch, seen]`, int64.
+
+    Raises:
+        ShapeError: Not as many rows of numbers as samples.
+    """
+    if numbers.ndim != 2 or len(numbers) != len(patches):
+        raise ShapeError(
+            f"expected numbers of patches [{len(patches)}, seen], got {tuple(numbers.shape)}"
+        )
+    return patches.gather(1, numbers[..., None].expand(-1, -1, patches.shape[2]))
+
+
+def count_patches(view: Tensor, patch_size: tuple[int, ...], *, channels: int) -> tuple[int, ...]:
+    """Return the number of patches along each side of `view`, `[batch, channels, *sides]`.
+
+    Raises:
+        ShapeError: It has other channels or dimensions, or a side is no multiple of the patch's.
+    """
+    sides = view.shape[2:]
+    fits = view.ndim == 2 + len(patch_size) and view.shape[1] == channels
+    if not fits or any(side % patch for side, patch in zip(sides, patch_size, strict=True)):
+        multiples = " x ".join(map(str, patch_size))
+        raise ShapeError(
+            f"expected views [batch, {channels}, *sides] with sides in multiples of"
+            f" {multiples} px, got {tuple(view.shape)}"
+        )
+    return tuple(side // patch for side, patch in zip(sides, patch_size, strict=True))

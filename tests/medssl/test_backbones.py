@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 
-from medssl.backbones import KNOWN, build_backbone
+from medssl.backbones import KNOWN, Backbone, build_backbone, side_multiple, takes_patches
 from medssl.config import Stem
 from sslcore.errors import ConfigError
+from sslcore.modules.tokens import TokenEncoder
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -75,6 +78,34 @@ def test_a_transformer_takes_patches_that_fit() -> None:
 def test_convolutional_networks_take_odd_sizes(name: str, stem: Stem) -> None:
     backbone = build_backbone(name, channels=1, image_size=33, stem=stem)
     assert backbone(torch.rand(2, 1, 33, 33)).shape == (2, backbone.feature_dim)
+
+
+def test_transformers_give_tokens_and_other_networks_do_not() -> None:
+    for name in KNOWN:
+        backbone = build_backbone(name, channels=1, image_size=28)
+        assert isinstance(backbone, Backbone)
+        assert isinstance(backbone, TokenEncoder) == takes_patches(name)
+        assert takes_patches(name) == name.startswith("vit")
+
+
+def test_a_transformer_has_the_tokens_that_are_asked_for() -> None:
+    backbone = build_backbone("vit_tiny", channels=1, image_size=28, pooling="class", registers=4)
+    assert isinstance(backbone, TokenEncoder)
+    tokens = backbone.tokens(torch.rand(2, 1, 28, 28))
+    assert tokens.registers.shape == (2, 4, 192)
+    assert not torch.allclose(tokens.pooled, tokens.patches.mean(dim=1))
+
+
+@pytest.mark.parametrize("options", [{"pooling": "class"}, {"registers": 1}])
+def test_other_networks_have_neither_class_token_nor_registers(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="are for transformers, not for resnet18; leave them out"):
+        build_backbone("resnet18", channels=1, image_size=28, **options)
+
+
+def test_views_of_a_transformer_come_in_multiples_of_its_patch() -> None:
+    assert side_multiple("vit_tiny", 64, "auto") == 8
+    assert side_multiple("vit_tiny", 224, "large") == 16
+    assert side_multiple("resnet18", 61, "auto") == 1
 
 
 def test_convolutional_networks_take_other_sizes() -> None:

@@ -1,0 +1,22 @@
+"""What every encoder of medical images is."""
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network that maps `[batch, channels, *sides]` to `[batch, feature_dim]`.
+
+    Attributes:
+        feature_dim: Columns of the output.
+    """
+
+    def __init__(self, net: nn.Module, feature_dim: int) -> None:
+        """Wrap `net`, whose output has `feature_dim` values per image."""
+        super().__init__()
+        self.net = net
+        self.feature_dim = feature_dim
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Return the pooled features."""
+        features: Tensor = self.net(view)
+        return features.flatten(1)
