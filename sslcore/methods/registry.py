@@ -6,7 +6,9 @@ from pydantic import Field
 
 from sslcore.methods.barlow_twins import BarlowTwinsConfig
 from sslcore.methods.byol import ByolConfig
+from sslcore.methods.jigsaw import JigsawConfig
 from sslcore.methods.moco import MoCoV2Config
+from sslcore.methods.rotation import RotationConfig
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.methods.simsiam import SimSiamConfig
@@ -20,7 +22,9 @@ MethodConfig = Annotated[
     | SimSiamConfig
     | BarlowTwinsConfig
     | VICRegConfig
-    | TripletConfig,
+    | TripletConfig
+    | RotationConfig
+    | JigsawConfig,
     Field(discriminator="name"),
 ]
 
