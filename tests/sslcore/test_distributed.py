@@ -16,7 +16,7 @@ from sslcore.methods.method import ViewMethod
 from sslcore.methods.moco import Moco
 from sslcore.methods.simsiam import SimSiam
 from sslcore.methods.triplet import Triplet, triplet_objective
-from sslcore.modules.branch import Branch
+from sslcore.modules.branch import Branch, set_micro_batch
 from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.barlow_twins import BarlowTwins
 from sslcore.objectives.nt_xent import NTXent
@@ -37,7 +37,10 @@ def methods() -> dict[str, ViewMethod]:
 
     torch.manual_seed(1)
     queue, memory = FeatureQueue(16, 4).double(), FeatureQueue(30, 4).double()
+    in_parts = JointEmbedding(branch(), NTXent())
+    set_micro_batch(in_parts, 2)
     return {
+        "simclr in parts": in_parts,
         "simclr": JointEmbedding(branch(), NTXent()),
         "barlow_twins": JointEmbedding(branch(), BarlowTwins()),
         "vicreg": JointEmbedding(branch(), VICReg()),
