@@ -20,6 +20,7 @@ from medssl.loading.dataset import DecodedBatch, build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import read_manifest, write_manifest
 from medssl.run_data import (
+    check_micro_batch,
     check_names,
     open_data,
     require_scanned,
@@ -72,6 +73,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Pret
             training diverged or collapsed.
     """
     check_names(config)
+    check_micro_batch(config)
     folder = RunFolder(out)
     if config.run.devices > 1 and not folder.manifest.exists():
         require_scanned(config.data.path)

@@ -106,6 +106,15 @@ def check_names(config: PretrainConfig) -> None:
         )
 
 
+def check_micro_batch(config: PretrainConfig) -> None:
+    """Raise `ConfigError` for a micro-batch that the method would go past."""
+    if config.run.micro_batch is not None and config.method.needs_tokens:
+        raise ConfigError(
+            f"run.micro_batch {config.run.micro_batch}: {config.method.name} reads the patches of"
+            " whole batches; leave it out, or lower run.batch_size"
+        )
+
+
 def choose_backbone(config: PretrainConfig) -> str:
     """Return the name of the network; by what the method needs, unless one is given."""
     return config.backbone.name or ("vit_tiny" if config.method.needs_tokens else "resnet18")

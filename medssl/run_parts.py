@@ -19,6 +19,7 @@ from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker
 from sslcore.device import share_batch_statistics
 from sslcore.methods.method import ViewMethod
+from sslcore.modules.branch import set_micro_batch
 from sslcore.random import seeded
 from sslcore.training.checkpoint import read_encoder_description
 from sslcore.training.optimizers import build_optimizer
@@ -84,6 +85,7 @@ def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod,
         backbone = _build_run_backbone(config, channels)
         _switch_off_dropout(backbone)
         method = config.method.build(backbone, backbone.feature_dim)
+    set_micro_batch(method, config.run.micro_batch)
     return method, backbone
 
 

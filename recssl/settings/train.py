@@ -117,6 +117,15 @@ class RunConfig(CoreRunConfig):
             raise ValueError(f"run.devices {self.devices}: a recommender trains on one device")
         return self
 
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.micro_batch is not None:
+            raise ValueError(
+                f"run.micro_batch {self.micro_batch}: embeddings are looked up, not computed row by"
+                " row, so that parts of a batch would save no memory; leave it out"
+            )
+        return self
+
 
 class TrainConfig(Section):
     """Everything that decides the result of a run."""

@@ -9,8 +9,10 @@ from sslcore.methods.byol import ByolConfig
 from sslcore.methods.dino import DinoConfig
 from sslcore.methods.dinov2 import DinoV2Config
 from sslcore.methods.dinov3 import DinoV3Config
+from sslcore.methods.jigsaw import JigsawConfig
 from sslcore.methods.mae import MaeConfig
 from sslcore.methods.moco import MoCoV2Config
+from sslcore.methods.rotation import RotationConfig
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.methods.simmim import SimmimConfig
@@ -32,7 +34,9 @@ MethodConfig = Annotated[
     | DinoV2Config
     | DinoV3Config
     | MaeConfig
-    | SimmimConfig,
+    | SimmimConfig
+    | RotationConfig
+    | JigsawConfig,
     Field(discriminator="name"),
 ]
 

@@ -28,6 +28,13 @@ class RunConfig(Section):
     epochs: int = Field(100, gt=0)
     steps: int | None = Field(None, gt=0, description="optimiser steps; bounds the run instead")
     batch_size: int = Field(256, gt=1, description="samples per step, over all devices")
+    micro_batch: int | None = Field(
+        None,
+        gt=0,
+        description="rows the encoder takes at a time, for large batches on small memory, at a"
+        " third more time; same loss and gradient as the whole batch where the encoder has no"
+        " batch norm; with batch norm its statistics are those of the part",
+    )
     seed: int = Field(0, ge=0)
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     devices: int = Field(1, gt=0, description="processes, one per device")

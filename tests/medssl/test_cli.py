@@ -197,7 +197,7 @@ def test_every_command_takes_a_file_of_settings_and_single_ones(
 
 
 def test_an_unknown_method_lists_all_methods() -> None:
-    result = invoke("pretrain", "images", "--method", "dino")
+    result = invoke("pretrain", "images", "--method", "simcrl")
     for name in ("simclr", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg"):
         assert name in result.stderr
 

@@ -81,6 +81,7 @@ def data(tmp_path: Path) -> Path:
         ({"encoder": {"name": "lightgcn"}, "contrast": {"name": "ncl", "layer": 3}}, "multiple"),
         ({"encoder": {"name": "towers"}, "contrast": {"name": "simgcl"}}, "no views"),
         ({"run": {"devices": 2}}, "one device"),
+        ({"run": {"micro_batch": 64}}, r"micro_batch 64: embeddings are looked up"),
         ({"run": {"precision": "bf16-mixed"}}, "32-true"),
     ],
 )

@@ -20,7 +20,7 @@ from sslcore.methods.moco import Moco
 from sslcore.methods.simsiam import SimSiam
 from sslcore.methods.swav import Swav
 from sslcore.methods.triplet import Triplet, triplet_objective
-from sslcore.modules.branch import Branch
+from sslcore.modules.branch import Branch, set_micro_batch
 from sslcore.modules.center import RunningCenter, SinkhornCentering
 from sslcore.modules.distillation_head import DistillationHead
 from sslcore.modules.prototypes import Prototypes
@@ -59,7 +59,10 @@ def methods() -> dict[str, ViewMethod]:
     centers = [RunningCenter(7).double() for _ in range(3)]
     sinkhorns = (SinkhornCentering(), SinkhornCentering())
     queue, memory = FeatureQueue(16, 4).double(), FeatureQueue(30, 4).double()
+    in_parts = JointEmbedding(branch(), NTXent())
+    set_micro_batch(in_parts, 2)
     return {
+        "simclr in parts": in_parts,
         "simclr": JointEmbedding(branch(), NTXent()),
         "barlow_twins": JointEmbedding(branch(), BarlowTwins()),
         "vicreg": JointEmbedding(branch(), VICReg()),
