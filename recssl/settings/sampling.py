@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from recssl.methods.registry import (
+from recssl.methods.settings import (
     BilateralSoftmaxConfig,
     BPRConfig,
     BUIRConfig,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from recssl.methods.registry import (
+from recssl.methods.settings import (
     BUIRConfig,
     ContrastConfig,
     LightGCLConfig,

@@ -9,7 +9,8 @@ from recssl.graph import GraphView
 from recssl.methods.bootstrap import BUIR, Bootstrap, SelfCF
 from recssl.methods.joint import RecBatch
 from recssl.methods.ranking import Ranked
-from recssl.methods.registry import BUIRConfig, SelfCFConfig, build_recommendation
+from recssl.methods.registry import build_recommendation
+from recssl.methods.settings import BUIRConfig, SelfCFConfig
 
 USERS, ITEMS, DIM = 4, 5, 3
 GIVEN = RecBatch(torch.tensor([0, 3, 0]), torch.tensor([1, 4, 2]), seed=8)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recssl.cli import app
-from recssl.methods.registry import BPRConfig
+from recssl.methods.settings import BPRConfig
 from recssl.settings.evaluate import EvaluateConfig
 from recssl.settings.export import ExportConfig, RecommendConfig
 from recssl.settings.ingest import IngestConfig

@@ -11,15 +11,14 @@ from recssl.encoders.mf import MatrixFactorisation
 from recssl.graph import GraphView, LowRank
 from recssl.methods.joint import JointRecommendation, PerSide, RecBatch, Recommendation
 from recssl.methods.ranking import Ranked, TripletRanking
-from recssl.methods.registry import (
+from recssl.methods.registry import build_ranking, build_recommendation
+from recssl.methods.settings import (
     BPRConfig,
     ContrastConfig,
     DirectAUConfig,
     LightGCLConfig,
     SampledSoftmaxConfig,
     XSimGCLConfig,
-    build_ranking,
-    build_recommendation,
 )
 from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ConfigError, ShapeError

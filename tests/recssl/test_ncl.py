@@ -16,7 +16,8 @@ from recssl.graph import GraphView
 from recssl.methods.joint import RecBatch
 from recssl.methods.ncl import NeighbourhoodRecommendation
 from recssl.methods.prototypes import PrototypeContrast, Prototypes
-from recssl.methods.registry import NCLConfig, SampledSoftmaxConfig, build_recommendation
+from recssl.methods.registry import build_recommendation
+from recssl.methods.settings import NCLConfig, SampledSoftmaxConfig
 from recssl.objectives.prototype_nce import prototype_nce_loss
 from recssl.run_parts import assemble
 from recssl.settings.methods import METHODS
