@@ -14,7 +14,8 @@ from recssl.baselines.types import Settings
 from recssl.metrics import count_entries
 from recssl.settings.evaluate import BaselineName, BaselinesConfig
 
-_PER_SECOND = {"item_knn": 1e7, "ease": 1e10, "ials": 4e9, "gf_cf": 5e8}  # of one core
+PER_SECOND = {"item_knn": 8e6, "ease": 4e10, "ials": 4e9, "gf_cf": 1e9}
+"""Of one core, as `benchmarks/rec_baseline_rates.py` measures it."""
 _NEIGHBOUR = 24  # bytes of a kept neighbour: number and value, and once more to turn the matrix
 
 
@@ -40,13 +41,36 @@ def refusal(
         return (
             f"{name} would take {needed:.3g} GB, which is more than {_named('memory_gb', wishes)}"
         )
-    hours = sum(_products(name, train, settings) for settings in tried) / _PER_SECOND[name] / 3600
+    hours = sum(products(name, train, settings) for settings in tried) / PER_SECOND[name] / 3600
     if hours > wishes.hours:
         return (
             f"{name} would take about {hours:.3g} hours on one core for {len(tried)} fits, which is"
             f" more than {_named('hours', wishes)}"
         )
     return None
+
+
+def products(name: BaselineName, train: csr_array, settings: Settings) -> float:
+    """Return about how many multiplications fitting a baseline takes.
+
+    Args:
+        name: Which; popularity takes none that count.
+        train: What it is fitted on, `[users, items]`.
+        settings: Of the fit.
+    """
+    num_users, num_items = (float(side) for side in train.shape)
+    match name:
+        case "item_knn":
+            return _pairs(train)
+        case "ials":
+            dim = float(settings["dim"])
+            once = 2 * float(train.nnz) * dim**2 + (num_users + num_items) * dim**3 / 3
+            return float(settings["epochs"]) * once
+        case "gf_cf":  # about four times as many products as vectors, each made orthogonal
+            vectors = min(2 * float(settings["rank"]) + 1, num_users, num_items)
+            return 2 * vectors * (2 * float(train.nnz) + 2 * vectors * min(num_users, num_items))
+        case _:
+            return num_items**3
 
 
 def _named(key: str, wishes: BaselinesConfig) -> str:
@@ -68,22 +92,6 @@ def _gigabytes(name: BaselineName, train: csr_array, settings: Settings) -> floa
         case _:
             taken = 4 * num_items**2
     return taken / 1e9
-
-
-def _products(name: BaselineName, train: csr_array, settings: Settings) -> float:
-    num_users, num_items = (float(side) for side in train.shape)
-    match name:
-        case "item_knn":
-            return _pairs(train)
-        case "ials":
-            dim = float(settings["dim"])
-            once = 2 * float(train.nnz) * dim**2 + (num_users + num_items) * dim**3 / 3
-            return float(settings["epochs"]) * once
-        case "gf_cf":  # about four times as many products as vectors, each made orthogonal
-            vectors = min(2 * float(settings["rank"]) + 1, num_users, num_items)
-            return 2 * vectors * (2 * float(train.nnz) + 2 * vectors * min(num_users, num_items))
-        case _:
-            return num_items**3
 
 
 def _pairs(train: csr_array) -> float:

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from sslcore.errors import ShapeError
@@ -24,17 +25,19 @@ class DinoConfig(SelfDistillationSection):
         family="self-distillation",
         title="DINO",
         source='Caron et al., "DINO", ICCV 2021, arXiv:2104.14294',
-        needs="a teacher and smaller crops; no negatives, no batch norm; many steps",
+        needs="a teacher and smaller crops; no negatives; many steps",
         choose="for vision transformers, and where neighbours of a feature count most",
     )
     rates: ClassVar[Rates] = Rates(adamw=5e-4, sgd=0.03, lars=0.2)
     views: ClassVar[ViewNeeds] = ViewNeeds(local_views=4)
 
     name: Literal["dino"] = "dino"
+    head_norm: bool = Field(True, description="batch norm in the head; paper without")
 
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
-        head = DistillationHead([feature_dim, *self.head_dims], self.num_prototypes)
+        dims = [feature_dim, *self.head_dims]
+        head = DistillationHead(dims, self.num_prototypes, hidden_norm=self.head_norm)
         center = RunningCenter(self.num_prototypes)
         return Dino(Branch(encoder, head), center, schedule=self.schedule())
 

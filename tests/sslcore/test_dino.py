@@ -116,3 +116,10 @@ def test_settings_reach_the_method() -> None:
     assert isinstance(method, Dino)
     assert method.schedule == Schedule(0.5, 0.2, 0.01, 0.02, 0.4, 0.3)
     assert method.student(torch.randn(3, 8)).shape == (3, 9)
+
+
+@pytest.mark.parametrize("head_norm", [False, True])
+def test_the_papers_head_without_batch_norm_is_a_setting(head_norm: bool) -> None:
+    method = DinoConfig(head_norm=head_norm).build(nn.Identity(), 8)
+    norms = [part for part in method.student.head.modules() if isinstance(part, nn.BatchNorm1d)]
+    assert bool(norms) == head_norm

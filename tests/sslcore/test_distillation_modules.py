@@ -83,6 +83,12 @@ def test_head_has_gelu_between_layers_and_then_prototypes() -> None:
     assert (head.prototypes.vectors.grad == 0).all()
 
 
+def test_head_has_batch_norm_before_each_gelu_if_wanted() -> None:
+    head = DistillationHead([8, 6, 6, 4], 5, hidden_norm=True)
+    kinds = [type(layer).__name__ for layer in head.mlp]
+    assert kinds == ["Linear", "BatchNorm1d", "GELU"] * 2 + ["Linear"]
+
+
 def test_head_starts_without_a_direction_that_all_share() -> None:
     head = DistillationHead([8, 6, 4], 5)
     linear = [layer for layer in head.mlp if isinstance(layer, nn.Linear)]
