@@ -13,12 +13,14 @@ from medssl.encoder import EncoderSpec, build_spec_views
 from medssl.health import HealthImages, class_numbers, pick_images
 from medssl.hub_backbones import HUB_KNOWN, build_hub_backbone
 from medssl.loading.dataset import CanvasDataset
-from medssl.manifest import read_manifest
+from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import choose_backbone, image_shape, training_rows
 from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker
 from sslcore.device import share_batch_statistics
+from sslcore.errors import ConfigError
 from sslcore.methods.method import ViewMethod
+from sslcore.methods.settings import MethodSection
 from sslcore.modules.branch import set_micro_batch
 from sslcore.random import seeded
 from sslcore.training.checkpoint import read_encoder_description
@@ -75,7 +77,7 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         default_rate=config.method.default_learning_rate(config.optim.name),
     )
     maker = build_spec_views(spec, config.views)
-    labels = class_numbers(manifest.rows["label"]) if config.method.uses_labels else None
+    labels = _labels(manifest, config.method)
     return RunParts(config, dataset, images, maker, spec, backbone, method, optimizer, labels)
 
 
@@ -113,6 +115,23 @@ def describe(parts: RunParts, fabric: Fabric) -> str:
         f" views of {config.image_size} px as of a {config.views.preset}"
         " (something else? set views.preset)"
     )
+
+
+def _labels(manifest: Manifest, method: MethodSection) -> Tensor | None:
+    """Return the classes for a method that learns from them.
+
+    Raises:
+        ConfigError: No image has one.
+    """
+    if not method.uses_labels:
+        return None
+    labels = class_numbers(manifest.rows["label"])
+    if not bool((labels >= 0).any()):
+        raise ConfigError(
+            f"{method.about.title} learns from labels, and none of the {len(labels)} images has"
+            " one; give them to the scan (--labels, --class-folders), or take --method simclr"
+        )
+    return labels
 
 
 def _switch_off_dropout(backbone: Backbone) -> None:

@@ -111,12 +111,24 @@ def gather_cohort(
         )
     learnt = _pretrained_on(run, settings)
     splits, leakage, about = _split(labelled.rows, config, learnt)
+    _require_unseen_labels(run, leakage)
     classes = sorted_classes(labelled.rows["label"])
     for split in splits:
         require_every_class(labelled.rows, split, classes)
     without = len(every) - len(labelled)
     notes = [f"{without} of {len(every)} images have no label: left out"] if without else []
     return Cohort(labelled, classes, splits, leakage, (*notes, *about))
+
+
+def _require_unseen_labels(run: RunFolder, leakage: Leakage) -> None:
+    """Refuse to test an encoder on images whose labels it learnt from."""
+    method = run.read_config().method
+    if method.uses_labels and leakage.test_seen_in_pretraining:
+        raise DataError(
+            f"{method.about.title} learnt from labels, and {leakage.test_seen_in_pretraining} test"
+            " images were among those it saw: the numbers would mean nothing; scan with a split,"
+            " of which pretraining leaves the test part out, or pretrain with another method"
+        )
 
 
 def sorted_classes(labels: pl.Series) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from recssl.graph import LowRank
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
-from recssl.objectives.info_nce import InfoNCE
 from sslcore.errors import ShapeError
 from sslcore.methods.method import StepOutput, two_views
+from sslcore.objectives.info_nce import InfoNCE
 from sslcore.views import per_segment
 
 

@@ -37,12 +37,12 @@ from recssl.methods.settings import (
     XSimGCLConfig,
 )
 from recssl.methods.xsimgcl import CrossLayerRecommendation
-from recssl.objectives.info_nce import InfoNCE
 from sslcore.errors import ConfigError
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.settings import MethodSection
 from sslcore.modules.branch import Branch
+from sslcore.objectives.info_nce import InfoNCE
 
 
 def build_ranking(config: RankingConfig, encoder: NodeEncoder) -> Ranking:

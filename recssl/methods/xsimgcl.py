@@ -6,9 +6,9 @@ from recssl.encoders.lightgcn import LightGCN
 from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
-from recssl.objectives.info_nce import InfoNCE
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.method import StepOutput
+from sslcore.objectives.info_nce import InfoNCE
 from sslcore.views import per_segment
 
 

@@ -20,6 +20,31 @@ from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch
 
 
+class MoCoConfig(MethodSection):
+    """MoCo: contrast with a queue of past keys of a teacher, through one linear layer."""
+
+    about: ClassVar[About] = About(
+        family="contrastive",
+        title="MoCo",
+        source='He et al., "Momentum contrast", CVPR 2020, arXiv:1911.05722',
+        needs="a teacher and a queue, which bring the negatives that a small batch lacks",
+        choose="to compare with it; MoCo v2 is better nearly everywhere",
+    )
+    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.3)
+
+    name: Literal["moco"] = "moco"
+    head_dims: HeadDims = Field((128,), description="layers after the encoder; paper 128")
+    queue_size: int = Field(
+        1024, gt=0, description="keys; fewer than there are samples; paper 65536"
+    )
+    momentum: float = Field(0.99, ge=0, lt=1, description="of the teacher; paper 0.999")
+    temperature: float = Field(0.2, gt=0, description="paper 0.07")
+
+    def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
+        """See `MethodSection.build`."""
+        return _build(self, encoder, feature_dim)
+
+
 class MoCoV2Config(MethodSection):
     """MoCo v2: contrast with a queue of past keys of a teacher."""
 
@@ -42,11 +67,17 @@ class MoCoV2Config(MethodSection):
 
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
-        head = projection_mlp([feature_dim, *self.head_dims], hidden_norm=False)
-        queue = FeatureQueue(self.queue_size, self.head_dims[-1])
-        return Moco(
-            Branch(encoder, head), queue, momentum=self.momentum, temperature=self.temperature
-        )
+        return _build(self, encoder, feature_dim)
+
+
+def _build(config: MoCoConfig | MoCoV2Config, encoder: nn.Module, feature_dim: int) -> ViewMethod:
+    head = projection_mlp([feature_dim, *config.head_dims], hidden_norm=False)
+    return Moco(
+        Branch(encoder, head),
+        FeatureQueue(config.queue_size, config.head_dims[-1]),
+        momentum=config.momentum,
+        temperature=config.temperature,
+    )
 
 
 class Moco(ViewMethod):

@@ -18,7 +18,6 @@ from sslcore.modules.heads import projection_mlp
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
 from sslcore.objectives.metric_learning import AlignedViews
-from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch, per_segment
 
 Mining = Literal["semihard", "hard"]
@@ -112,8 +111,10 @@ class Triplet(ViewMethod):
 
     def _compare(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         negatives = None if self.memory is None else self.memory.keys
-        loss, _ = self.objective(gather_rows(z_a), gather_rows(z_b), negatives)
-        return loss, {"positive_similarity": -negative_cosine(z_a, z_b)}
+        result: tuple[Tensor, dict[str, Tensor]] = self.objective(
+            gather_rows(z_a), gather_rows(z_b), negatives
+        )
+        return result
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

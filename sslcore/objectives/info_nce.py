@@ -1,7 +1,7 @@
 """InfoNCE: find each query's own key among others."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslcore.errors import ShapeError
@@ -45,6 +45,28 @@ def info_nce_loss(
         logits = torch.cat([positive, queries @ unit_rows(negatives).T], dim=1)
         own = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
     return F.cross_entropy(logits / temperature, own)
+
+
+class InfoNCE(nn.Module):
+    """`info_nce_loss` of two views. Holds no state."""
+
+    def __init__(self, *, temperature: float = 0.2, symmetric: bool = False) -> None:
+        """Set the options.
+
+        Args:
+            temperature: See `info_nce_loss`.
+            symmetric: The mean of both directions, instead of the first view as queries alone.
+        """
+        super().__init__()
+        self.temperature = temperature
+        self.symmetric = symmetric
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar loss, and the mean cosine similarity of partners for the log."""
+        loss = info_nce_loss(z_a, z_b, temperature=self.temperature)
+        if self.symmetric:
+            loss = (loss + info_nce_loss(z_b, z_a, temperature=self.temperature)) / 2
+        return loss, {"positive_similarity": F.cosine_similarity(z_a, z_b).mean()}
 
 
 def _require_negatives(negatives: Tensor, *, dim: int) -> None:

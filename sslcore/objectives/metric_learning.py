@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sslcore.errors import ShapeError
 from sslcore.numerics import in_full_precision, require_pair
@@ -77,6 +78,6 @@ class AlignedViews(nn.Module):
     def forward(
         self, z_a: Tensor, z_b: Tensor, negatives: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar loss, and nothing further for the log."""
+        """Return the scalar loss, and the mean cosine similarity of partners for the log."""
         loss = aligned_views_loss(z_a, z_b, loss=self.loss, miner=self.miner, negatives=negatives)
-        return loss, {}
+        return loss, {"positive_similarity": F.cosine_similarity(z_a, z_b).mean()}

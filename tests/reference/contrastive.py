@@ -33,6 +33,34 @@ def info_nce_by_hand(
     return total / len(queries)
 
 
+def decoupled_by_hand(z_a: Rows, z_b: Rows, temperature: float) -> float:
+    views, count = z_a + z_b, len(z_a)
+    total = 0.0
+    for i, view in enumerate(views):
+        rest = sum(
+            math.exp(cosine(view, other) / temperature)
+            for k, other in enumerate(views)
+            if k % count != i % count
+        )
+        total += math.log(rest) - cosine(view, views[(i + count) % (2 * count)]) / temperature
+    return total / (2 * count)
+
+
+def sup_con_by_hand(z_a: Rows, z_b: Rows, labels: list[int], temperature: float) -> float:
+    views, count = z_a + z_b, len(z_a)
+    total = 0.0
+    for i, view in enumerate(views):
+        scores = [math.exp(cosine(view, other) / temperature) for other in views]
+        rest = sum(score for k, score in enumerate(scores) if k != i)
+        partners = [
+            k
+            for k in range(2 * count)
+            if k != i and (k % count == i % count or labels[i % count] == labels[k % count] >= 0)
+        ]
+        total -= sum(math.log(scores[k] / rest) for k in partners) / len(partners)
+    return total / (2 * count)
+
+
 def triplet_by_hand(z_a: Rows, z_b: Rows, margin: float) -> float:
     """Mean over all triplets that violate the margin, on distances at length 1."""
     views, count = z_a + z_b, len(z_a)

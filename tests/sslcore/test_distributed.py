@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from pytorch_metric_learning.losses import MultiSimilarityLoss
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +18,10 @@ from sslcore.methods.dinov3 import Anchoring, DinoV3
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.moco import Moco
+from sslcore.methods.moco_v3 import MoCoV3
+from sslcore.methods.nnclr import NNCLR
 from sslcore.methods.simsiam import SimSiam
+from sslcore.methods.supcon import SupCon
 from sslcore.methods.swav import Swav
 from sslcore.methods.triplet import Triplet, triplet_objective
 from sslcore.modules.branch import Branch, set_micro_batch
@@ -26,6 +30,9 @@ from sslcore.modules.distillation_head import DistillationHead
 from sslcore.modules.prototypes import Prototypes
 from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.barlow_twins import BarlowTwins
+from sslcore.objectives.decoupled import Decoupled
+from sslcore.objectives.info_nce import InfoNCE
+from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.objectives.nt_xent import NTXent
 from sslcore.objectives.sinkhorn import sinkhorn
 from sslcore.objectives.vicreg import VICReg
@@ -35,7 +42,10 @@ from tests.reference.waves import wave
 from tests.sslcore.toy_tokens import ToyTokens, as_image
 
 ROWS = 6
-ONE_GROUP = ("moco", "triplet with memory", "swav", "dino", "dinov2", "dinov2 softmax", "dinov3")
+ONE_GROUP = (
+    *("moco", "triplet with memory", "supcon", "nnclr"),
+    *("swav", "dino", "dinov2", "dinov2 softmax", "dinov3"),
+)
 SHARES = sinkhorn(wave(8, 6, 0.3))
 Result = tuple[float, dict[str, Tensor], dict[str, Tensor]]
 
@@ -71,6 +81,12 @@ def methods() -> dict[str, ViewMethod]:
         "triplet with memory": Triplet(
             branch(), triplet_objective(mining="hard", margin=1.0), memory
         ),
+        "infonce": JointEmbedding(branch(), InfoNCE(symmetric=True)),
+        "dcl": JointEmbedding(branch(), Decoupled()),
+        "supcon": SupCon(branch()),
+        "moco_v3": MoCoV3(branch(), nn.Linear(4, 4).double()),
+        "nnclr": NNCLR(branch(), nn.Linear(4, 4).double(), FeatureQueue(16, 4).double()),
+        "metric_learning": JointEmbedding(branch(), AlignedViews(MultiSimilarityLoss())),
         "simsiam": SimSiam(branch(), nn.Linear(4, 4).double()),
         "swav": Swav(branch(), Prototypes(7, 4).double(), FeatureQueue(25, 4).double()),
         "dino": Dino(Branch(branch().encoder, *heads(1, 8)), centers[0]),
@@ -89,7 +105,8 @@ def batch(name: str, step: int, *, segments: bool) -> list[ViewBatch[Tensor]]:
         noise = 0.3 * torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
         views = tuple(as_image(view, 4) if "dinov" in name else view for view in (x, x + noise))
         keys = derive_keys(torch.arange(ROWS), rank, step)
-        parts.append(ViewBatch(views, segments=(2, 4) if segments else (), keys=keys))
+        labels = torch.arange(ROWS) % 4 - 1
+        parts.append(ViewBatch(views, (2, 4) if segments else (), keys, labels))
     return parts
 
 
@@ -101,7 +118,8 @@ def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
         pieces = zip(*(part.views[view].split(list(sizes)) for part in parts), strict=True)
         views.append(torch.cat([torch.cat(piece) for piece in pieces]))
     keys = torch.cat([part.keys for part in parts if part.keys is not None])
-    return ViewBatch(tuple(views), segments=tuple(2 * n for n in parts[0].segments), keys=keys)
+    labels = torch.cat([part.labels for part in parts if part.labels is not None])
+    return ViewBatch(tuple(views), tuple(2 * n for n in parts[0].segments), keys, labels)
 
 
 def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[Any]]) -> Result:

@@ -34,14 +34,27 @@ SMALL = {
 # compare no views; they have contracts of their own
 APART = ("mae", "simmim", "rotation", "jigsaw")
 NAMES = [*(name for name in METHODS if name not in APART), "triplet with memory"]
-HARDER_AT_FIRST = ("moco_v2", "triplet with memory", "dino")  # as the queue fills, or the centre
-ONE_GROUP = ("moco_v2", "triplet with memory", "swav", "dino", "dinov2", "dinov3")
+# as the queue fills, or the centre
+HARDER_AT_FIRST = (
+    "moco",
+    "moco_v2",
+    "triplet with memory",
+    "nnclr",
+    "dino",
+)  # as the queue fills, or the centre
+ONE_GROUP = (
+    *("moco", "moco_v2", "triplet with memory", "supcon", "nnclr"),
+    *("swav", "dino", "dinov2", "dinov3"),
+)
 each_method = pytest.mark.parametrize("name", NAMES)
 # pairs of the two full views, and pairs that each further crop adds
 FULL_AND_CROP_PAIRS = {
     "byol": (2, 2),
     "simsiam": (2, 2),
+    "moco": (1, 1),
     "moco_v2": (1, 1),
+    "moco_v3": (2, 2),
+    "nnclr": (2, 2),
     "swav": (2, 2),
     "dino": (2, 2),
     "dinov2": (2, 2),
@@ -69,10 +82,11 @@ def build(name: str) -> ViewMethod:
 
 
 def batch_of(name: str, *views: Tensor) -> ViewBatch[Tensor]:
-    """Views `[batch, 8]` as the method's encoder takes them, with keys for what it draws."""
+    """Views `[batch, 8]` as the method's encoder takes them, keys, and labels that say nothing."""
     if small(name).needs_tokens:
         views = tuple(as_image(view) for view in views)
-    return ViewBatch(views, keys=derive_keys(torch.arange(len(views[0]))))
+    rows = torch.arange(len(views[0]))
+    return ViewBatch(views, keys=derive_keys(rows), labels=torch.full_like(rows, -1))
 
 
 def batches(name: str, first: int, stop: int) -> Iterator[ViewBatch[Tensor]]:

@@ -1,0 +1,94 @@
+"""Any loss and miner of pytorch-metric-learning, by name."""
+
+import inspect
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from pytorch_metric_learning import losses, miners
+from torch import nn
+
+from sslcore.config import suggest
+from sslcore.errors import ConfigError
+from sslcore.methods.joint_embedding import JointEmbedding
+from sslcore.methods.method import ViewMethod
+from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
+from sslcore.modules.branch import Branch
+from sslcore.modules.heads import projection_mlp
+from sslcore.objectives.metric_learning import AlignedViews
+from sslcore.random import seeded
+
+# These hold weights of classes, wrap other losses, or take no labels.
+_UNSUITED = frozenset({"VICRegLoss", "CrossBatchMemory", "SelfSupervisedLoss", "MultipleLosses"})
+
+
+class MetricLearningConfig(MethodSection):
+    """A loss of pytorch-metric-learning, each sample a class of its own."""
+
+    about: ClassVar[About] = About(
+        family="metric learning",
+        title="Metric learning",
+        source='Musgrave et al., "PyTorch Metric Learning", 2020, arXiv:2008.09164',
+        needs="what the chosen loss needs; most need a large batch",
+        choose="to try a loss that has no method of its own here",
+    )
+    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+
+    name: Literal["metric_learning"] = "metric_learning"
+    head_dims: HeadDims = Field((512, 128), description="layers after the encoder")
+    loss: str = Field("MultiSimilarityLoss", description="name of the class")
+    loss_args: dict[str, float | int | bool | str] = Field({}, description="its arguments")
+    miner: str | None = Field(None, description="name of the class; takes all pairs without")
+    miner_args: dict[str, float | int | bool | str] = Field({}, description="its arguments")
+
+    def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
+        """See `MethodSection.build`.
+
+        Raises:
+            ConfigError: An unknown name, arguments that do not fit, or a loss that learns a weight
+                for each class.
+        """
+        loss = _make(losses, "loss", self.loss, self.loss_args)
+        if any(True for _ in loss.parameters()):
+            raise ConfigError(
+                f"method.loss {self.loss}: learns weights of classes, which views lack"
+            )
+        miner = None
+        if self.miner is not None:
+            miner = _Repeatable(_make(miners, "miner", self.miner, self.miner_args))
+        student = Branch(encoder, projection_mlp([feature_dim, *self.head_dims]))
+        return JointEmbedding(student, AlignedViews(loss, miner))
+
+
+class _Repeatable(nn.Module):
+    """A miner that draws, if it does, the same random numbers in every step.
+
+    So a resumed run goes on as the unbroken one, and all processes choose alike.
+    """
+
+    def __init__(self, miner: nn.Module) -> None:
+        super().__init__()
+        self.miner = miner
+
+    def forward(self, *embeddings_and_labels: Any) -> Any:
+        with seeded(0):
+            return self.miner(*embeddings_and_labels)
+
+
+def _make(module: ModuleType, kind: str, name: str, arguments: dict[str, Any]) -> nn.Module:
+    known = sorted(
+        key
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and not key.startswith("Base") and not key.endswith("Mixin")
+        if key not in _UNSUITED
+    )
+    if name not in known:
+        raise ConfigError(f"method.{kind}: unknown {name!r}; {suggest(name, known)}")
+    try:
+        made: nn.Module = getattr(module, name)(**arguments)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"method.{kind} {name}: cannot be made from method.{kind}_args {arguments} ({error});"
+            " losses that need num_classes do not fit, since views have no classes"
+        ) from error
+    return made
