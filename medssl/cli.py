@@ -97,7 +97,7 @@ def pretrain(
     assignments: Assignments = None,
     method: Annotated[
         str | None,
-        typer.Option(help="simclr, moco_v2, byol, simsiam, barlow_twins, vicreg or triplet."),
+        typer.Option(help="simclr, moco_v2, byol, vicreg, dino, mae, ...; see docs/methods.md."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="resnet18, vit_tiny, ...")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
@@ -113,6 +113,11 @@ def pretrain(
     from sslcore.training.settings import INSTEAD_OF
 
     stored = out / "config.yaml"
+    if resume and not (stored.exists() or data or config or assignments):
+        raise typer.BadParameter(
+            f"{out} holds no run to continue; name the run's folder with --out, or start one without"
+            " --resume"
+        )
     file = config or (stored if resume and stored.exists() else None)
     if not (data or file or assignments):
         raise typer.BadParameter("give a folder, manifest.parquet or MedMNIST .npz")

@@ -121,7 +121,9 @@ def _decoders() -> list[Finding]:
     from medssl.sources.dicom_codecs import COMPRESSED, DECODER_DEPENDENCIES, NATIVE, PLUGIN
 
     found = [
-        Finding(syntax.name, "pydicom" if get_decoder(syntax).is_available else "missing")
+        Finding(syntax.name, "pydicom")
+        if get_decoder(syntax).is_available
+        else Finding(syntax.name, "missing", REINSTALL)
         for syntax in NATIVE
     ]
     for syntax in COMPRESSED:

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools.check_files import problems_of
+from tools.methods_page import PAGE, page
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -153,3 +154,7 @@ def test_make_says_what_it_offers() -> None:
     described = {match[1] for line in lines if (match := re.match(r"# make (\w+)", line))}
     phony = next(line for line in lines if line.startswith(".PHONY:")).split()[1:]
     assert described == set(phony) - {"install"}
+
+
+def test_the_page_of_methods_is_what_the_methods_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tools.methods_page"

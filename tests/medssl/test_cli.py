@@ -101,6 +101,13 @@ def test_a_changed_option_goes_before_what_a_run_resolved_from_the_old_one(
     assert (other.data.channels, other.data.canvas, other.views.preset) == ("auto", None, "auto")
 
 
+def test_resume_without_a_run_says_what_to_type(tmp_path: Path) -> None:
+    result = invoke("pretrain", "--out", tmp_path / "run", "--resume")
+    assert result.exit_code == 2
+    assert "holds no run to continue; name the run's folder with --out" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_starts_from_the_configuration_of_the_run(
     tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
 ) -> None:

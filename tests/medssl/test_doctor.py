@@ -56,6 +56,15 @@ def test_a_decoder_that_cannot_run_is_named_with_its_package(
     assert remedies(examine(tmp_path))["RLE Lossless"] == "pip install imagecodecs"
 
 
+def test_every_missing_decoder_has_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = SimpleNamespace(is_available=False, available_plugins=())
+    monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda syntax: nothing)
+    decoders = examine(tmp_path).sections["DICOM decoders"]
+    assert all(item.value == "missing" and item.remedy for item in decoders)
+
+
 def test_a_full_disk_is_a_finding_and_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
