@@ -115,8 +115,8 @@ def pretrain(
     stored = out / "config.yaml"
     if resume and not (stored.exists() or data or config or assignments):
         raise typer.BadParameter(
-            f"{out} holds no run to continue; name the run's folder with --out, or start one without"
-            " --resume"
+            f"{out} holds no run to continue; name the run's folder with --out, or start one"
+            " without --resume"
         )
     file = config or (stored if resume and stored.exists() else None)
     if not (data or file or assignments):

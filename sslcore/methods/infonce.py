@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from sslcore.methods.joint_embedding import JointEmbedding
@@ -29,8 +29,12 @@ class InfoNCEConfig(MethodSection):
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder")
     temperature: float = Field(0.2, gt=0, description="CLIP begins at 0.07")
 
+    block: PositiveInt | None = Field(
+        None, description="rows compared at a time, for large batches on small memory; exact"
+    )
+
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
         head = projection_mlp([feature_dim, *self.head_dims], final_norm=True)
-        objective = InfoNCE(temperature=self.temperature, symmetric=True)
+        objective = InfoNCE(temperature=self.temperature, symmetric=True, block=self.block)
         return JointEmbedding(Branch(encoder, head), objective)

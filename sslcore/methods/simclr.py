@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from sslcore.methods.joint_embedding import JointEmbedding
@@ -31,7 +31,13 @@ class SimCLRConfig(MethodSection):
         0.2, gt=0, description="paper 0.1 (ImageNet) to 0.5 (CIFAR-10, short runs)"
     )
 
+    block: PositiveInt | None = Field(
+        None, description="rows compared at a time, for large batches on small memory; exact"
+    )
+
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
         head = projection_mlp([feature_dim, *self.head_dims], final_norm=True)
-        return JointEmbedding(Branch(encoder, head), NTXent(temperature=self.temperature))
+        return JointEmbedding(
+            Branch(encoder, head), NTXent(temperature=self.temperature, block=self.block)
+        )

@@ -1,16 +1,24 @@
 """InfoNCE: find each query's own key among others."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslcore.errors import ShapeError
 from sslcore.numerics import in_full_precision, require_pair, unit_rows
+from sslcore.objectives.in_blocks import mean_in_blocks
 
 
 @in_full_precision
 def info_nce_loss(
-    queries: Tensor, keys: Tensor, *, negatives: Tensor | None = None, temperature: float = 0.2
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    negatives: Tensor | None = None,
+    temperature: float = 0.2,
+    block: int | None = None,
 ) -> Tensor:
     """Cross-entropy of finding each query's own key.
 
@@ -22,6 +30,8 @@ def info_nce_loss(
         negatives: `[count, dim]`, the same for every query, such as a queue of past keys. Without
             it the other keys of the batch are the negatives.
         temperature: Divides the cosine similarities, > 0.
+        block: Queries compared at a time, > 0; bounds the memory, and changes neither value nor
+            gradient. None for all at once.
 
     Returns:
         A scalar, the mean over queries.
@@ -36,36 +46,47 @@ def info_nce_loss(
     """
     require_pair(queries, keys, min_rows=2 if negatives is None else 1)
     queries, keys = unit_rows(queries), unit_rows(keys)
-    if negatives is None:
-        logits = queries @ keys.T
-        own = torch.arange(len(queries), device=queries.device)
-    else:
+    others = None
+    if negatives is not None:
         _require_negatives(negatives, dim=queries.shape[1])
-        positive = (queries * keys).sum(dim=1, keepdim=True)
-        logits = torch.cat([positive, queries @ unit_rows(negatives).T], dim=1)
-        own = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-    return F.cross_entropy(logits / temperature, own)
+        others = unit_rows(negatives)
+
+    def losses(rows: Tensor) -> Tensor:
+        if others is None:
+            logits, own = queries[rows] @ keys.T, rows
+        else:
+            positive = (queries[rows] * keys[rows]).sum(dim=1, keepdim=True)
+            logits = torch.cat([positive, queries[rows] @ others.T], dim=1)
+            own = torch.zeros_like(rows)
+        return F.cross_entropy(logits / temperature, own, reduction="none")
+
+    return mean_in_blocks(losses, len(queries), block=block, device=queries.device)
 
 
 class InfoNCE(nn.Module):
     """`info_nce_loss` of two views. Holds no state."""
 
-    def __init__(self, *, temperature: float = 0.2, symmetric: bool = False) -> None:
+    def __init__(
+        self, *, temperature: float = 0.2, symmetric: bool = False, block: int | None = None
+    ) -> None:
         """Set the options.
 
         Args:
             temperature: See `info_nce_loss`.
             symmetric: The mean of both directions, instead of the first view as queries alone.
+            block: See `info_nce_loss`.
         """
         super().__init__()
         self.temperature = temperature
         self.symmetric = symmetric
+        self.block = block
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar loss, and the mean cosine similarity of partners for the log."""
-        loss = info_nce_loss(z_a, z_b, temperature=self.temperature)
+        options: dict[str, Any] = {"temperature": self.temperature, "block": self.block}
+        loss = info_nce_loss(z_a, z_b, **options)
         if self.symmetric:
-            loss = (loss + info_nce_loss(z_b, z_a, temperature=self.temperature)) / 2
+            loss = (loss + info_nce_loss(z_b, z_a, **options)) / 2
         return loss, {"positive_similarity": F.cosine_similarity(z_a, z_b).mean()}
 
 
