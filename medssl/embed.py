@@ -37,7 +37,8 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     Args:
         run: Folder that pretraining made.
         data: Folder, manifest.parquet or MedMNIST archive.
-        out: Parquet file.
+        out: Parquet file. The manifest of a folder is kept beside it, as `OUT.manifest.parquet`:
+            its column `sample` joins paths and sizes to the vectors.
         config: Settings.
 
     Raises:
@@ -47,7 +48,7 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     _require_replaceable(out)
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
-    manifest = open_data(data)
+    manifest = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
     with Progress("embed") as progress:
         if warning := unfinished(run):
             progress.note(warning)

@@ -8,7 +8,7 @@ import polars as pl
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import Manifest
-from medssl.manifest_paths import decode_path, encode_path
+from medssl.manifest_paths import decode_path, encode_path, path_shape
 
 KEYS = ("path", "file", "patient", "study", "series", "sample")
 SPLITS = {
@@ -139,10 +139,11 @@ def _names_of(manifest: Manifest, by: str) -> pl.Series:
 
 def _merge(given: pl.DataFrame, table: Path) -> pl.DataFrame:
     """Return one row per name and frame, with columns `name`, `frame`, `label`, `split`."""
+    given = given.with_row_index("row", offset=1)
     for column in ("frame", "split"):
         if column not in given.columns:
             given = given.with_columns(pl.lit(None, pl.String).alias(column))
-    given = given.select(pl.col("name", "frame", "label", "split").replace("", None))
+    given = given.select("row", pl.col("name", "frame", "label", "split").replace("", None))
     if not given["frame"].drop_nulls().str.contains(r"^\d{1,9}$").all():
         raise DataError(f"{table}: column 'frame' must hold whole numbers from 0")
     if given["label"].is_null().all():
@@ -156,11 +157,14 @@ def _merge(given: pl.DataFrame, table: Path) -> pl.DataFrame:
     given = given.filter(pl.col("name").is_not_null())
     groups = given.group_by("name", "frame", maintain_order=True)
     for column in ("label", "split"):
-        counts = groups.agg(pl.col(column).drop_nulls().n_unique())
-        clashes = counts.filter(pl.col(column) > 1)["name"]
+        counts = groups.agg("row", pl.col(column).drop_nulls().n_unique())
+        clashes = counts.filter(pl.col(column) > 1)["row"]
         if len(clashes):
-            examples = ", ".join(clashes.head(2).to_list())
-            raise DataError(f"{table}: {len(clashes)} name(s) with two {column}s: {examples}")
+            rows = ", ".join(map(str, clashes[0][:3]))
+            raise DataError(
+                f"{table}: {len(clashes)} name(s) with two {column}s, the first in rows {rows}"
+                " below the header"
+            )
     return groups.agg(pl.col("label", "split").drop_nulls().first())
 
 
@@ -169,8 +173,8 @@ def _require_unambiguous(rows: pl.DataFrame, table: Path) -> None:
     twice = counts.filter(pl.col("path") > 1)["name"]
     if len(twice):
         raise DataError(
-            f"{table}: {len(twice)} file name(s) stand in several folders, such as {twice[0]}; "
-            "use a column 'path', relative to the scanned folder"
+            f"{table}: {len(twice)} file name(s) stand in several folders; use a column 'path',"
+            " relative to the scanned folder"
         )
 
 
@@ -191,12 +195,18 @@ def _add(rows: pl.DataFrame, values: pl.DataFrame, on: list[str], suffix: str) -
 
 
 def _no_match(table: Path, by: str, given: pl.DataFrame, rows: pl.DataFrame) -> str:
-    """Say what stands on either side; identifiers of people only as hashes."""
-    theirs = given["name"].drop_nulls().head(2).to_list()
-    ours = rows["name"].drop_nulls().unique(maintain_order=True).head(2).to_list()
+    """Say what stands on either side: identifiers of people as hashes, paths by their shape."""
+    theirs, ours = (_examples(names, by) for names in (given["name"], rows["name"]))
     if not ours:
         return f"{table}: no image has a {by}, so the column '{by}' cannot name any"
     return (
-        f"{table}: its column '{by}' names no image; "
-        f"it has {', '.join(theirs) or 'nothing'}, the images have {', '.join(ours)}"
+        f"{table}: its column '{by}' names no image; it has names like"
+        f" {' and '.join(theirs) or 'nothing'}, the images like {' and '.join(ours)}"
     )
+
+
+def _examples(names: pl.Series, by: str) -> list[str]:
+    """Return at most two that can be shown."""
+    some = names.drop_nulls().unique(maintain_order=True).head(100).to_list()
+    shown = map(path_shape, some) if by in ("path", "file") else some
+    return list(dict.fromkeys(shown))[:2]

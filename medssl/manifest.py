@@ -27,7 +27,7 @@ SCHEMA = pl.Schema(
         "rows": pl.Int32,
         "columns": pl.Int32,
         "slices": pl.Int32,  # of a volume; null for a plane
-        "channels": pl.Int32,  # after decoding: 1 or 3
+        "channels": pl.Int32,  # after decoding: 3, or 1 for grey, also where RGB holds it
         "bits": pl.Int32,  # stored per value
         "photometric": pl.String,  # as DICOM names it, also for other files
         "modality": pl.String,  # a DICOM modality code, or null

@@ -19,6 +19,7 @@ from medssl.fewlabels.metrics import (
     join_blocks,
     mean_of_draws,
     resample_groups,
+    share_intervals,
     summarise,
     weighted_metrics,
 )
@@ -149,7 +150,7 @@ class TestSet:
             draws = together.setdefault((outcome.budget, outcome.model), [])
             draws.append(_Resampled(outcome, resampled))
         measured = {key: self._measure(draws) for key, draws in together.items()}
-        results = [self._result(found) for found in measured.values()]
+        results = [self._result(found) | self._decisions(found) for found in measured.values()]
         comparisons = [
             {
                 "labels": str(budget),
@@ -215,12 +216,6 @@ class TestSet:
 
     def _result(self, found: _Measured) -> dict[str, Any]:
         first = found.outcomes[0]
-        confusion = sum(
-            confusion_matrix(
-                self.truth[self._places(one)], one.predictions.decided, len(self.classes)
-            )
-            for one in found.outcomes
-        )
         return {
             "labels": str(first.budget),
             "fraction": first.budget.fraction,
@@ -230,8 +225,25 @@ class TestSet:
             "draws": len(found.outcomes),
             "model": first.model,
             "metrics": {name: asdict(interval) for name, interval in found.intervals.items()},
-            "confusion": np.asarray(confusion).tolist(),
         }
+
+    def _decisions(self, found: _Measured) -> dict[str, Any]:
+        """Return the confusion matrix over all draws, and its rows' shares with intervals."""
+        once = np.ones((len(self.truth), 1), np.uint16)
+        counts = self._confusion(found, once)[..., 0]
+        blocks = [self._confusion(found, weights) for weights in self._resamples()]
+        shares = share_intervals(counts, np.concatenate(blocks, axis=-1))
+        return {"confusion": counts.astype(int).tolist(), "confusion_share": shares}
+
+    def _confusion(self, found: _Measured, weights: NDArray[np.uint16]) -> FloatArray:
+        matrices = [
+            confusion_matrix(
+                self.truth[places], one.predictions.decided, weights[places], len(self.classes)
+            )
+            for one in found.outcomes
+            for places in [self._places(one)]
+        ]
+        return np.asarray(np.sum(matrices, axis=0))
 
 
 def encode_labels(labels: pl.Series, classes: Sequence[str]) -> IntArray:

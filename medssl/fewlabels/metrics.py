@@ -156,10 +156,39 @@ def join_blocks(blocks: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatAr
     return {name: np.concatenate([block[name] for block in blocks]) for name in METRICS}
 
 
-def confusion_matrix(truth: IntArray, decided: IntArray, num_classes: int) -> IntArray:
-    """Count images by true class (row) and decided class (column)."""
-    cells = np.bincount(truth * num_classes + decided, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes).astype(np.int64)
+def confusion_matrix(
+    truth: IntArray, decided: IntArray, weights: NDArray[np.uint16], num_classes: int
+) -> FloatArray:
+    """Count images by true class (row) and decided class (column).
+
+    Args:
+        truth: True class, `[images]`.
+        decided: The class decided on, `[images]`.
+        weights: How often each image counts, `[images, columns]`.
+        num_classes: Rows and columns of a matrix.
+
+    Returns:
+        One matrix per column of `weights`, `[classes, classes, columns]`.
+    """
+    cells = np.zeros((num_classes**2, weights.shape[1]))
+    np.add.at(cells, truth * num_classes + decided, weights)
+    return cells.reshape(num_classes, num_classes, -1)
+
+
+def share_intervals(points: FloatArray, resampled: FloatArray) -> dict[str, list[list[float]]]:
+    """Give the shares of the decisions on each true class their intervals.
+
+    Args:
+        points: Confusion matrix of the images as they are, `[classes, classes]`; every class
+            occurs.
+        resampled: Of every resample, `[classes, classes, resamples]`, likewise.
+
+    Returns:
+        `value`, `low` and `high`, each `[classes][classes]`, from 0 to 1.
+    """
+    low, high = np.percentile(resampled / resampled.sum(1, keepdims=True), CONFIDENCE, axis=2)
+    value = points / points.sum(1, keepdims=True)
+    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def summarise(

@@ -155,13 +155,14 @@ def _confusion(results: Results) -> Section:
             if found and found.confusion and len(found.confusion) == len(results.classes):
                 caption = f"{words.MODELS.get(model, model)}, {words.amount(labels)}"
                 matrix = _mean_over_draws(found.confusion, results.data.test.images)
-                items.append(tables.confusion(results.classes, matrix, caption))
+                shares = found.confusion_share
+                items.append(tables.confusion(results.classes, matrix, shares, caption))
     if not items:
         note = Note("These results hold no confusion matrix.")
         return Section("confusion", "Confusion matrix", (note,))
     lead = (
-        "Rows are the truth, columns the decision, per cent those of the row; right is the"
-        " diagonal. Images, as a mean over label draws."
+        "Rows are the truth, columns the decision; right is the diagonal. Images, as a mean over"
+        " label draws, and below their share of the row with its 95 % interval."
     )
     size: Literal["medium", "large"] = "medium" if len(results.classes) <= _NARROW else "large"
     return Section("confusion", "Confusion matrix", (Tables(tuple(items), size),), lead)

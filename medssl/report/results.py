@@ -11,6 +11,14 @@ PRETRAINED = ("finetuned", "linear_probe", "knn")
 SCRATCH = "scratch"
 
 
+class Shares(Record):
+    """Shares of the decisions on each true class, and their 95 % intervals."""
+
+    value: list[list[float]]
+    low: list[list[float]]
+    high: list[list[float]]
+
+
 class Result(Record):
     """One model, trained on one amount of labels."""
 
@@ -22,6 +30,7 @@ class Result(Record):
     shots: int | None = None
     draws: int = 1
     confusion: list[list[float]] | None = None
+    confusion_share: Shares | None = None
 
 
 class Comparison(Record):

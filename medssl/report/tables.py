@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from medssl.report import words
-from medssl.report.results import Part, Results
+from medssl.report.results import Part, Results, Shares
 from sslcore.report import writing
 from sslcore.report.comparing import difference_cell, number_cell
 from sslcore.report.parts import Cell, Table
@@ -76,17 +76,34 @@ def all_comparisons(results: Results) -> Table | None:
     )
 
 
-def confusion(classes: Sequence[str], matrix: Sequence[Sequence[float]], caption: str) -> Table:
-    """Return a confusion matrix in images, shaded by the share of the true class."""
+def confusion(
+    classes: Sequence[str],
+    matrix: Sequence[Sequence[float]],
+    shares: Shares | None,
+    caption: str,
+) -> Table:
+    """Return a confusion matrix in images, shaded by the share of the true class.
+
+    `shares` brings the intervals; older results have none.
+    """
     rows = []
-    for name, counts in zip(classes, matrix, strict=True):
+    for truth, (name, counts) in enumerate(zip(classes, matrix, strict=True)):
         total = sum(counts) or 1
         cells = [
-            Cell(f"{number:,.0f}", f"{100 * number / total:.0f} %", share=number / total)
-            for number in counts
+            Cell(
+                f"{number:,.0f}", _share(number / total, shares, truth, guess), share=number / total
+            )
+            for guess, number in enumerate(counts)
         ]
         rows.append((Cell(name), *cells))
     return Table(caption, ("Truth ↓ decision →", *classes), (("", tuple(rows)),))
+
+
+def _share(value: float, shares: Shares | None, truth: int, guess: int) -> str:
+    if not shares:
+        return writing.percent(value)
+    low, high = shares.low[truth][guess], shares.high[truth][guess]
+    return f"{writing.percent(value)} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def split_sizes(results: Results) -> Table:

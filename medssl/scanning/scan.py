@@ -21,7 +21,7 @@ from medssl.manifest import (
     write_manifest,
     write_rejected,
 )
-from medssl.manifest_paths import decode_path, encode_path
+from medssl.manifest_paths import decode_path, encode_path, path_shape
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
@@ -155,8 +155,8 @@ def _require_matches(pattern: re.Pattern[str] | None, files: list[Found]) -> Non
     """Say that a pattern is wrong before hours of reading, not after."""
     if pattern and files and not any(pattern.search(decode_path(file.path)) for file in files):
         raise DataError(
-            f"--patient-pattern '{pattern.pattern}' fits none of {len(files)} paths, "
-            f"such as {files[0].path}"
+            f"--patient-pattern '{pattern.pattern}' fits none of {len(files)} paths; they look"
+            f" like {path_shape(files[0].path)} (a for a letter, 9 for a digit)"
         )
 
 
@@ -220,8 +220,8 @@ def _require_complete(tables: Tables, files: list[Found]) -> None:
     lost = [file.path for file in files if file.path not in done]
     if lost:
         raise OutputError(
-            f"the results of {len(lost)} of {len(files)} files are lost, such as {lost[0]};"
-            " scan again: what is there will not be read again"
+            f"the results of {len(lost)} of {len(files)} files are lost; scan again: what is there"
+            " will not be read again"
         )
 
 

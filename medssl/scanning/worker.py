@@ -21,7 +21,7 @@ from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "1"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "2"  # raised when rows of an unchanged file may come out differently
 PATIENCE = 600.0  # seconds for one file; a decoder that hangs counts as crashed
 
 Row = dict[str, Any]
@@ -124,7 +124,7 @@ def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: Sit
         "frame": frame,
         "rows": rows,
         "columns": columns,
-        "channels": decoded.channels,
+        "channels": 3 if decoded.shown().ndim == 3 else 1,
         "bits": decoded.bits,
         "photometric": decoded.photometric,
         "spacing_row_mm": spacing[0],

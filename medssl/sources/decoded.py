@@ -81,6 +81,11 @@ class Decoded:
             return self.values
         return np.asarray(self.palette[np.clip(self.values, 0, len(self.palette) - 1)])
 
+    def shown(self) -> Values:
+        """Return the colours, or one channel where all three are equal."""
+        values = self.colours()
+        return values[..., 0] if values.ndim == 3 and _are_equal(values) else values
+
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
@@ -115,15 +120,16 @@ def content_hash(decoded: Decoded) -> str:
     Neither the format, the compression nor the width of the container matters: the same picture
     has the same hash as 8-bit PNG, as 16-bit DICOM, and as RGB with three equal channels.
     """
-    values = decoded.colours()
-    if values.ndim == 3 and (values == values[..., :1]).all():
-        values = values[..., 0]
-    values = _compact(values)
+    values = _compact(decoded.shown())
     inverted = decoded.photometric == "MONOCHROME1" and decoded.channels == 1
     about = f"{values.shape} {values.dtype.str} {'inverted' if inverted else ''}"
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
+
+
+def _are_equal(channels: Values) -> bool:
+    return bool((channels == channels[..., :1]).all())
 
 
 def _compact(values: Values) -> Values:

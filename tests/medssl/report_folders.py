@@ -146,6 +146,7 @@ def write_finetune(
     groups = test["patient"].fill_null(test["sample"]).rank("dense").to_numpy().astype(int) - 1
     blocks = resample_groups(groups, truth, len(classes), count=bootstrap, seed=0)
     weights = np.hstack(list(blocks))
+    once = np.ones((len(truth), 1), np.uint16)
     tables, results, comparisons = [], [], []
     for place, (labels, fraction) in enumerate(amounts):
         resampled = {}
@@ -158,9 +159,9 @@ def write_finetune(
                 chances = np.exp(1.6 * logits)
                 chances /= chances.sum(1, keepdims=True)
                 said = Predictions(chances, chances.argmax(1))
-                points.append(weighted_metrics(truth, said, np.ones((len(truth), 1), np.uint16)))
+                points.append(weighted_metrics(truth, said, once))
                 spreads.append(weighted_metrics(truth, said, weights))
-                confusion += confusion_matrix(truth, said.decided, len(classes))
+                confusion += confusion_matrix(truth, said.decided, once, len(classes))[..., 0]
                 table = test.select("sample", "patient", "label").with_columns(
                     pl.Series("probabilities", chances.tolist()),
                     labels=pl.lit(labels),

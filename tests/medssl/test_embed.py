@@ -90,7 +90,7 @@ def test_no_readable_image_is_one_error(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "embeddings.parquet").exists()
 
 
-def test_a_folder_is_scanned_without_a_trace(
+def test_the_manifest_of_a_folder_is_kept_beside_the_vectors(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "site.key"))
@@ -101,7 +101,9 @@ def test_a_folder_is_scanned_without_a_trace(
     embed(run, folder, tmp_path / "out" / "embeddings.parquet", EmbedConfig())
     assert len(pl.read_parquet(tmp_path / "out" / "embeddings.parquet")) == 5
     assert len(list(folder.iterdir())) == 5
-    assert len(list((tmp_path / "out").iterdir())) == 1
+    manifest = read_manifest(tmp_path / "out" / "embeddings.manifest.parquet")
+    table = pl.read_parquet(tmp_path / "out" / "embeddings.parquet")
+    assert manifest.rows["sample"].equals(table["sample"])
 
 
 def test_a_run_without_an_encoder_says_what_to_do(data: Path, tmp_path: Path) -> None:

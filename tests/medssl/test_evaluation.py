@@ -64,6 +64,13 @@ def test_each_model_and_budget_has_one_result_over_all_draws() -> None:
         assert metric["sd"] > 0
     assert np.sum(first["confusion"]) == 2 * 60
     assert np.sum(first["confusion"], axis=1).tolist() == [40, 80]
+    shares = {name: np.array(each) for name, each in first["confusion_share"].items()}
+    assert shares["value"] == pytest.approx(np.array(first["confusion"]) / [[40], [80]])
+    assert (shares["low"] <= shares["value"]).all()
+    assert (shares["value"] <= shares["high"]).all()
+    assert shares["low"][0, 0] < shares["high"][0, 0]
+    recall = shares["value"].trace() / 2
+    assert recall == pytest.approx(first["metrics"]["balanced_accuracy"]["value"])
     json.dumps(results)
 
 

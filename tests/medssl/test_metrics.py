@@ -25,6 +25,7 @@ from medssl.fewlabels.metrics import (
     confusion_matrix,
     join_blocks,
     resample_groups,
+    share_intervals,
     summarise,
     weighted_metrics,
 )
@@ -185,10 +186,23 @@ def test_equal_seeds_give_equal_resamples() -> None:
     assert (first != other).any()
 
 
-def test_confusion_matrix_agrees_with_scikit_learn() -> None:
+def test_confusion_matrix_agrees_with_scikit_learn_for_any_weights() -> None:
     truth, said = example(5)
-    expected = confusion_by_scikit_learn(truth, said.decided)
-    assert (confusion_matrix(truth, said.decided, 3) == expected).all()
+    rng = np.random.default_rng(5)
+    weights = rng.integers(0, 4, (len(truth), 3)).astype(np.uint16)
+    found = confusion_matrix(truth, said.decided, weights, 3)
+    for column in range(3):
+        expected = confusion_by_scikit_learn(truth, said.decided, sample_weight=weights[:, column])
+        assert (found[..., column] == expected).all()
+
+
+def test_a_share_is_of_its_row_and_its_interval_is_that_of_the_resamples() -> None:
+    points = np.array([[30.0, 10.0], [0.0, 20.0]])
+    resampled = np.stack([points, points[:, ::-1]], axis=-1)
+    shares = share_intervals(points, resampled)
+    assert shares["value"] == [[0.75, 0.25], [0.0, 1.0]]
+    assert shares["low"] == pytest.approx(np.array([[0.2625, 0.2625], [0.025, 0.025]]))
+    assert shares["high"] == pytest.approx(np.array([[0.7375, 0.7375], [0.975, 0.975]]))
 
 
 def measured(values: list[float]) -> dict[str, FloatArray]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from medssl.config import ScanConfig
 from medssl.errors import DataError
@@ -181,6 +182,17 @@ def test_a_pattern_that_cannot_work_is_refused_before_reading(
 
 
 @pytest.mark.usefixtures("direct")
+def test_grey_that_is_saved_as_colour_counts_as_grey(tmp_path: Path) -> None:
+    grey = colours()[..., :1]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(grey.repeat(3, axis=2)).save(folder / "a.jpg", quality=95)
+    write_png(folder / "b.png", colours())
+    run(folder, tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet").rows["channels"].to_list() == [1, 3]
+
+
+@pytest.mark.usefixtures("direct")
 def test_labels_come_from_class_folders_or_a_table(tmp_path: Path) -> None:
     root, out = hospital(tmp_path / "in"), tmp_path / "manifest.parquet"
     assert run(root, out).labelled == 0
@@ -292,7 +304,7 @@ def test_results_that_are_lost_on_the_way_are_an_error_not_a_smaller_manifest(
     monkeypatch.setattr(
         Parts, "add", lambda self, item: add(self, item) if item.path == "a.png" else None
     )
-    with pytest.raises(OutputError, match=r"1 of 2 files are lost, such as b\.png; scan again"):
+    with pytest.raises(OutputError, match=r"1 of 2 files are lost; scan again"):
         run(tmp_path / "in", tmp_path / "m.parquet")
     assert not (tmp_path / "m.parquet").exists()
     monkeypatch.undo()
