@@ -20,3 +20,16 @@ class Backbone(nn.Module):
         """Return the pooled features."""
         features: Tensor = self.net(view)
         return features.flatten(1)
+
+
+def with_head_layer(backbone: Backbone, layer: nn.Sequential) -> Backbone:
+    """Let the first layer of a head follow a network, as SimCLR v2 leaves it; weights are shared.
+
+    Args:
+        backbone: The network.
+        layer: See `sslcore.modules.heads.first_layer`.
+    """
+    linear = layer[0]
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"expected a layer that begins with a Linear, got {type(linear).__name__}")
+    return Backbone(nn.Sequential(backbone, layer), linear.out_features)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medssl.backbones import Backbone, build_backbone
+from medssl.backbone import Backbone, with_head_layer
+from medssl.backbones import build_backbone
 from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
 from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
@@ -22,6 +23,7 @@ from medssl.views import MultiViewMaker, build_views, move_canvases
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError
 from sslcore.methods.settings import Pooling
+from sslcore.modules.heads import first_layer, projection_mlp
 from sslcore.training.checkpoint import load_encoder_weights, read_encoder_description, save_encoder
 from sslcore.training.health import evaluating
 
@@ -47,6 +49,7 @@ class EncoderSpec:
         pooling: See `build_backbone`; like what follows, not in the files of older runs.
         registers: Likewise.
         network: Configuration of a network of `transformers`; None for others.
+        head_layer: Whether the first layer of the method's head follows the network.
     """
 
     backbone: str
@@ -63,6 +66,7 @@ class EncoderSpec:
     pooling: Pooling | None = None
     registers: int = 0
     network: dict[str, Any] | None = None
+    head_layer: bool = False
 
     @classmethod
     def of_run(
@@ -187,6 +191,14 @@ def store_encoder(path: Path, backbone: Backbone, spec: EncoderSpec, **about: ob
 
 def build_spec_backbone(spec: EncoderSpec) -> Backbone:
     """Build the untrained network of `spec`."""
+    network = _build_network(spec)
+    if not spec.head_layer:
+        return network
+    head = projection_mlp([network.feature_dim, spec.feature_dim, 1])
+    return with_head_layer(network, first_layer(head))
+
+
+def _build_network(spec: EncoderSpec) -> Backbone:
     if spec.network is not None:
         return rebuild_hub_backbone(
             spec.backbone, spec.network, channels=spec.channels, pooling=spec.pooling

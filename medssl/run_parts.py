@@ -1,13 +1,14 @@
 """All that one pretraining run is made of, built from the files in its folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning_fabric import Fabric
 from monai.networks.nets.efficientnet import MBConvBlock
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medssl.backbones import Backbone, build_backbone
+from medssl.backbone import Backbone, with_head_layer
+from medssl.backbones import build_backbone
 from medssl.config import PretrainConfig
 from medssl.encoder import EncoderSpec, build_spec_views
 from medssl.health import HealthImages, class_numbers, pick_images
@@ -22,6 +23,7 @@ from sslcore.errors import ConfigError
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.settings import MethodSection
 from sslcore.modules.branch import set_micro_batch
+from sslcore.modules.heads import first_layer
 from sslcore.random import seeded
 from sslcore.training.checkpoint import read_encoder_description
 from sslcore.training.optimizers import build_optimizer
@@ -32,6 +34,7 @@ class RunParts:
     """All that one run is made of.
 
     Attributes:
+        backbone: What the run leaves: the encoder, and a layer of the head if the method keeps it.
         labels: Class of each image of `dataset`, -1 where it is unknown, for a method that learns
             from them; else None.
     """
@@ -70,6 +73,9 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     spec = EncoderSpec.of_run(config, statistics=_statistics(images, folder), backbone=backbone)
     method.to(fabric.device)
     share_batch_statistics(method, fabric)
+    if config.method.keeps_head_layer:
+        backbone = with_head_layer(backbone, first_layer(method.student.head))
+        spec = replace(spec, feature_dim=backbone.feature_dim, head_layer=True)
     optimizer = build_optimizer(
         method,
         config.optim,

@@ -20,6 +20,7 @@ from sslcore.methods.nnclr import NNCLRConfig
 from sslcore.methods.rotation import RotationConfig
 from sslcore.methods.settings import MethodSection
 from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simclr_v2 import SimCLRv2Config
 from sslcore.methods.simmim import SimmimConfig
 from sslcore.methods.simsiam import SimSiamConfig
 from sslcore.methods.supcon import SupConConfig
@@ -29,6 +30,7 @@ from sslcore.methods.vicreg import VICRegConfig
 
 MethodConfig = Annotated[
     SimCLRConfig
+    | SimCLRv2Config
     | InfoNCEConfig
     | MoCoConfig
     | MoCoV2Config

@@ -81,6 +81,8 @@ class MethodSection(Section, ABC):
         needs_tokens: Whether the encoder must be a `TokenEncoder`.
         pooling: Where the feature of a transformer comes from by default: the mean of its
             patches, or a class token.
+        keeps_head_layer: Whether the first layer of its head, see `first_layer`, stays with the
+            encoder that a run leaves.
         uses_labels: Whether it learns from labels where there are some.
     """
 
@@ -89,6 +91,7 @@ class MethodSection(Section, ABC):
     views: ClassVar[ViewNeeds] = ViewNeeds()
     needs_tokens: ClassVar[bool] = False
     pooling: ClassVar[Pooling] = "mean"
+    keeps_head_layer: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
 
     @abstractmethod

@@ -38,6 +38,21 @@ def projection_mlp(
     return nn.Sequential(*layers)
 
 
+def first_layer(head: nn.Module) -> nn.Sequential:
+    """Return the first layer of a head that `projection_mlp` made, its ReLU included.
+
+    It shares its weights with the head.
+
+    Raises:
+        ShapeError: The head has one layer only, or is of another kind.
+    """
+    layers = list(head) if isinstance(head, nn.Sequential) else []
+    ends = [place for place, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
+    if not ends or not isinstance(layers[0], nn.Linear):
+        raise ShapeError(f"expected a head of at least two linear layers, got {head}")
+    return nn.Sequential(*layers[: ends[0] + 1])
+
+
 def prediction_mlp(dim: int, hidden_dim: int) -> nn.Sequential:
     """Map projections to predictions of the same size through one hidden layer with batch norm.
 

@@ -11,7 +11,7 @@ from torch import nn
 from sslcore.errors import ShapeError
 from sslcore.modules.branch import Branch
 from sslcore.modules.ema import EmaTeacher
-from sslcore.modules.heads import prediction_mlp, projection_mlp
+from sslcore.modules.heads import first_layer, prediction_mlp, projection_mlp
 from sslcore.modules.queue import FeatureQueue
 
 
@@ -50,6 +50,24 @@ def test_no_layer_in_front_of_a_norm_has_a_bias() -> None:
 
 def test_a_head_of_one_layer_is_linear() -> None:
     assert kinds(projection_mlp([8, 4])) == ["Linear"]
+
+
+@pytest.mark.parametrize("hidden_norm", [True, False])
+def test_the_first_layer_ends_in_its_relu_and_shares_the_weights(hidden_norm: bool) -> None:
+    head = projection_mlp([8, 6, 5, 4], hidden_norm=hidden_norm)
+    layer = first_layer(head)
+    assert kinds(layer) == (
+        ["Linear", "BatchNorm1d", "ReLU"] if hidden_norm else ["Linear", "ReLU"]
+    )
+    assert layer[0] is head[0]
+
+
+@pytest.mark.parametrize(
+    "head", [projection_mlp([8, 4]), nn.Linear(8, 4), nn.Sequential(nn.ReLU())]
+)
+def test_a_head_without_a_middle_has_no_first_layer(head: nn.Module) -> None:
+    with pytest.raises(ShapeError, match="head of at least two linear layers, got"):
+        first_layer(head)
 
 
 def test_predictor_keeps_the_size() -> None:

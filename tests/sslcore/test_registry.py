@@ -17,6 +17,7 @@ from sslcore.methods.moco import Moco, MoCoV2Config
 from sslcore.methods.registry import CONFIGS, METHODS, MethodConfig
 from sslcore.methods.settings import Family, MethodSection
 from sslcore.methods.simclr import SimCLRConfig
+from sslcore.methods.simclr_v2 import SimCLRv2Config
 from sslcore.methods.simsiam import SimSiam, SimSiamConfig
 from sslcore.methods.swav import Swav, SwavConfig
 from sslcore.methods.triplet import Triplet, TripletConfig
@@ -65,6 +66,7 @@ def test_every_config_survives_its_own_yaml(name: str, tmp_path: Path) -> None:
     ("config", "kind", "final_norm", "hidden_norm"),
     [
         (SimCLRConfig(), JointEmbedding, True, True),
+        (SimCLRv2Config(), JointEmbedding, True, True),
         (MoCoV2Config(), Moco, False, False),
         (ByolConfig(), Byol, False, True),
         (SimSiamConfig(), SimSiam, True, True),
@@ -142,6 +144,7 @@ def test_unknown_setting_names_the_nearest() -> None:
     ("name", "key", "value"),
     [
         ("simclr", "temperature", 0),
+        ("simclr_v2", "head_dims", [64]),
         ("moco_v2", "momentum", 1),
         ("moco_v2", "queue_size", 0),
         ("byol", "head_dims", []),
