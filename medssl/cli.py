@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from medssl import cli_labels
+from medssl.cli_labels import ClassFolders, Labels
 from sslcore.cli import (
     Assignments,
     ConfigFile,
@@ -25,14 +27,6 @@ from sslcore.console import user_errors
 
 app = build_app()
 
-Labels = Annotated[
-    Path | None,
-    typer.Option(metavar="CSV", help="Table with a label per patient, file or sample."),
-]
-ClassFolders = Annotated[
-    bool | None,
-    typer.Option("--class-folders", help="Read the name of an image's folder as its label."),
-]
 PatientPattern = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
@@ -171,62 +165,8 @@ def embed(
     typer.echo(f"{result.count} images\n{out}")
 
 
-@app.command()
-@user_errors()
-def finetune(
-    run: Annotated[Path, typer.Argument(help="Folder that pretrain made.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Default: what the run was pretrained on.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/finetune"),
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-    labels: Labels = None,
-    class_folders: ClassFolders = None,
-    fraction: Annotated[
-        list[float] | None, typer.Option(help="Share of the labels; may be repeated.")
-    ] = None,
-    shots: Annotated[
-        list[int] | None, typer.Option(help="Labels per class instead; may be repeated.")
-    ] = None,
-    mode: Annotated[str | None, typer.Option(help="linear or full.")] = None,
-    split: Annotated[str | None, typer.Option(help="auto, given, patient or image.")] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Test every patient, in so many parts; for few patients.")
-    ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Label draws per fraction.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    device: Device = None,
-    seed: Seed = None,
-) -> None:
-    """Learn from few labels, with and without pretraining."""
-    from medssl.config import FinetuneConfig
-    from sslcore.console import Progress
-
-    settings = resolve(
-        FinetuneConfig,
-        config,
-        assignments,
-        {
-            "labels": labels and str(labels),
-            "class_folders": class_folders,
-            "fractions": fraction or None,
-            "shots": shots or None,
-            "mode": mode,
-            "split": split,
-            "folds": folds,
-            "repeats": repeats,
-            "batch_size": batch_size,
-            "device": device,
-            "seed": seed,
-        },
-    )
-    from medssl.fewlabels import finetune as job  # after the settings, as above
-
-    with Progress("finetune") as progress:
-        result = job.finetune(run, settings, out, data=data, progress=progress)
-    typer.echo(result.table())
-    typer.echo(out)
+for each in (cli_labels.finetune, cli_labels.predict, cli_labels.distill):
+    app.command()(each)
 
 
 @app.command()

@@ -202,6 +202,25 @@ class FinetuneConfig(Section):
         return self
 
 
+class DistillConfig(Section):
+    """Passing on what a fine-tuned classifier knows to a small network."""
+
+    backbone: str = Field("resnet10", description="name of the student, a network of MONAI")
+    width: int | None = Field(None, gt=0, description="of a ResNet's first stage; default: its own")
+    temperature: float = Field(
+        1.0, gt=0, description="divides the logits of both; lower makes the teacher surer"
+    )
+    steps: int = Field(1000, gt=0, description="optimiser steps")
+    batch_size: int = Field(64, gt=1, description="images per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak")
+    scratch_steps: int = Field(
+        400, gt=0, description="of the same network trained on the labels alone, at most"
+    )
+    bootstrap: int = Field(1000, gt=0, description="resamples of the patients")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    seed: int = Field(0, ge=0)
+
+
 class ReportConfig(Section):
     """What a report shows of many images."""
 

@@ -12,8 +12,7 @@ from medssl.manifest import Manifest
 from medssl.run_data import open_data
 from sslcore.console import Progress
 from sslcore.device import choose_device
-from sslcore.errors import OutputError
-from sslcore.tables import require_parquet, write_parquet
+from sslcore.tables import require_parquet, require_replaceable, write_parquet
 
 _NAMES = ("sample", "patient", "label", "split")  # columns beside the embedding
 
@@ -45,7 +44,7 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
         OutputError: `out` exists and is something else than such a table.
         SSLError: The run has no encoder, or the data cannot be used.
     """
-    _require_replaceable(out)
+    require_replaceable(out, (*_NAMES, "embedding"), "table of embeddings")
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
     manifest = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
@@ -68,14 +67,3 @@ def embedding_table(
     column = pl.Series("embedding", embeddings.values, dtype=pl.Array(pl.Float32, dim))
     table = manifest.rows[embeddings.rows.tolist()].select(_NAMES)
     return table.with_columns(column.cast(pl.List(pl.Float32))), len(embeddings.failures)
-
-
-def _require_replaceable(out: Path) -> None:
-    if not out.exists():
-        return
-    try:
-        columns = list(pl.read_parquet_schema(out)) if out.is_file() else []
-    except (OSError, pl.exceptions.PolarsError):
-        columns = []
-    if columns != [*_NAMES, "embedding"]:
-        raise OutputError(f"{out} exists and is no table of embeddings; give another --out")

@@ -165,7 +165,7 @@ def load_encoder(run: Path, *, device: torch.device | None = None) -> Encoder:
     path = RunFolder(run).encoder
     if not path.exists():
         raise CheckpointError(f"{run} holds no encoder; pretrain first, or finish with --resume")
-    spec = _parse(read_encoder_description(path), path)
+    spec = parse_spec(read_encoder_description(path), path)
     backbone = build_spec_backbone(spec)
     load_encoder_weights(path, backbone)
     return Encoder(backbone.to(device or torch.device("cpu")).eval(), spec)
@@ -257,7 +257,16 @@ def _read(
     return canvases
 
 
-def _parse(description: dict[str, Any], path: Path) -> EncoderSpec:
+def parse_spec(description: dict[str, Any], path: Path) -> EncoderSpec:
+    """Read what `store_encoder` wrote.
+
+    Args:
+        description: See `read_encoder_description`; what it holds beside is passed over.
+        path: Of the weights, for the message.
+
+    Raises:
+        CheckpointError: Something is missing or impossible.
+    """
     try:
         known = {
             name: description[name]

@@ -1,6 +1,6 @@
 """Tables as files, whole or not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,18 @@ def require_parquet(out: Path) -> None:
     """Raise `OutputError` for a name that says the file is something else than Parquet."""
     if out.suffix != ".parquet":
         raise OutputError(f"--out {out}: what is written is Parquet; name it {out.stem}.parquet")
+
+
+def require_replaceable(out: Path, columns: Sequence[str], what: str) -> None:
+    """Raise `OutputError` if `out` is there and holds other columns, and so something else."""
+    if not out.exists():
+        return
+    try:
+        found = list(pl.read_parquet_schema(out)) if out.is_file() else []
+    except (OSError, pl.exceptions.PolarsError):
+        found = []
+    if found != list(columns):
+        raise OutputError(f"{out} exists and is no {what}; give another --out")
 
 
 def write_parquet(

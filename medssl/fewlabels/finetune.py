@@ -6,9 +6,11 @@ OUT/
     embeddings.parquet    of all labelled images, with the part each one was in
     manifest.parquet      the labelled images, `split` as it was used
     config.yaml           the configuration, resolved
+    classifier.*          the network with the most labels; see `medssl.fewlabels.classifier`
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,16 +22,18 @@ import torch
 from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
 from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder, unfinished
+from medssl.fewlabels.classifier import LEARNT_SCHEMA, Trained
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
-from medssl.fewlabels.labelled_images import Features, open_labelled_images
-from medssl.fewlabels.probe import ENOUGH_VAL
+from medssl.fewlabels.labelled_images import open_labelled_images
+from medssl.fewlabels.metrics import IntArray
+from medssl.fewlabels.probe import ENOUGH_VAL, FeatureArray, class_shares
 from medssl.fewlabels.split import joined_groups
-from medssl.fewlabels.trials import Bench, run_trials
+from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder
-from sslcore.config import dump_config
+from sslcore.config import Section, dump_config
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.files import require_new_folder, whole_folder
@@ -127,20 +131,65 @@ def finetune(
         resamples=config.bootstrap,
         seed=config.seed,
     )
-    outcomes = run_trials(bench, config, progress)
-    metrics = _describe(run, config, cohort) | _measure(test, outcomes)
+    outcomes, kept = run_trials(bench, config, progress)
+    metrics = _describe(run, config, cohort) | measure(test, outcomes)
+    used = cohort.with_parts()
+    write_results(
+        out,
+        metrics,
+        config,
+        predictions=test.predictions_table(outcomes),
+        embeddings=embedding_table(used, features.rows, features.pretrained),
+        manifest=used,
+        classifier=_trained(kept, encoder.spec, cohort),
+    )
+    return FinetuneResult(out, metrics)
+
+
+def write_results(
+    out: Path,
+    metrics: Mapping[str, Any],
+    config: Section,
+    *,
+    predictions: pl.DataFrame,
+    embeddings: pl.DataFrame,
+    manifest: Manifest,
+    classifier: Trained,
+) -> None:
+    """Write a folder of results, whole or not at all.
+
+    Raises:
+        OutputError: The disk is full, or the place cannot be written.
+    """
     with whole_folder(out) as draft:
         (draft / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        write_parquet(test.predictions_table(outcomes), draft / "predictions.parquet")
-        used = cohort.with_parts()
-        write_parquet(_embedding_table(used, bench.features), draft / "embeddings.parquet")
-        write_manifest(used, draft / "manifest.parquet")
-    return FinetuneResult(out, metrics)
+        write_parquet(predictions, draft / "predictions.parquet")
+        write_parquet(embeddings, draft / "embeddings.parquet")
+        write_manifest(manifest, draft / "manifest.parquet")
+        classifier.store(draft)
 
 
 def _build_untrained(spec: EncoderSpec, device: torch.device) -> Backbone:
     return build_spec_backbone(spec).to(device)
+
+
+def _trained(kept: Kept, spec: EncoderSpec, cohort: Cohort) -> Trained:
+    """Describe the network that is kept."""
+    rows = cohort.manifest.rows
+    learnt = pl.concat(
+        rows[labelled.rows.tolist()].select("sample", "label", pl.lit(part).alias("part"))
+        for part, labelled in (("train", kept.train), ("val", kept.val))
+    )
+    about = {
+        "model": kept.model,
+        "labels": str(kept.budget),
+        "fraction": kept.budget.fraction,
+        "shots": kept.budget.shots,
+        "num_labels": len(kept.train.rows),
+    }
+    shares = class_shares(kept.train.codes, len(cohort.classes))
+    return Trained(kept.network, spec, cohort.classes, shares, learnt.cast(LEARNT_SCHEMA), about)
 
 
 def _describe(run: Path, config: FinetuneConfig, cohort: Cohort) -> dict[str, Any]:
@@ -170,7 +219,8 @@ def _describe_part(rows: pl.DataFrame, classes: tuple[str, ...]) -> dict[str, An
     }
 
 
-def _measure(test: TestSet, outcomes: list[Outcome]) -> dict[str, Any]:
+def measure(test: TestSet, outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return what metrics.json says about outcomes."""
     results, comparisons = test.evaluate(outcomes)
     return {
         "interval": test.describe_interval(),
@@ -179,8 +229,9 @@ def _measure(test: TestSet, outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def _embedding_table(manifest: Manifest, features: Features) -> pl.DataFrame:
-    rows = manifest.rows[features.rows.tolist()]
-    column = pl.Series("embedding", features.pretrained.tolist(), dtype=pl.List(pl.Float32))
-    table: pl.DataFrame = rows.select("sample", "patient", "label", "split").with_columns(column)
+def embedding_table(manifest: Manifest, rows: IntArray, values: FeatureArray) -> pl.DataFrame:
+    """Return a row per image that could be read; `values` are of the `rows` of the manifest."""
+    column = pl.Series("embedding", values.tolist(), dtype=pl.List(pl.Float32))
+    known = manifest.rows[rows.tolist()].select("sample", "patient", "label", "split")
+    table: pl.DataFrame = known.with_columns(column)
     return table

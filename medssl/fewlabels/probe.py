@@ -188,7 +188,12 @@ def fit_scaler(features: FeatureArray) -> StandardScaler:
     return StandardScaler().fit(features.astype(np.float64))
 
 
-def decide(probabilities: FloatArray, codes: IntArray) -> IntArray:
+def class_shares(codes: IntArray, num_classes: int) -> FloatArray:
+    """Return the share of each class among labels, `[classes]`."""
+    return np.bincount(codes, minlength=num_classes) / len(codes)
+
+
+def decide(probabilities: FloatArray, shares: FloatArray) -> IntArray:
     """Name the class whose probability most exceeds its share of the training labels.
 
     This is the decision that maximises balanced accuracy if the probabilities are right; simply
@@ -196,9 +201,8 @@ def decide(probabilities: FloatArray, codes: IntArray) -> IntArray:
 
     Args:
         probabilities: `[rows, classes]`.
-        codes: Classes of the training labels, each present.
+        shares: Of each class among the training labels, each above 0; see `class_shares`.
     """
-    shares = np.bincount(codes, minlength=probabilities.shape[1]) / len(codes)
     return np.asarray((probabilities / shares).argmax(1), np.int64)
 
 

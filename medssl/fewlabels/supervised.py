@@ -6,18 +6,16 @@ warm-up and cosine, light augmentation, and the weights that validation liked be
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch.optim import Optimizer
 
-from medssl.backbones import Backbone
+from medssl.fewlabels.classifier import Classifier, LabelledBatch
 from medssl.fewlabels.metrics import FloatArray, IntArray
-from medssl.fewlabels.probe import LinearProbe
-from sslcore.methods.method import Method, StepOutput
 from sslcore.schedules import warmup_cosine
 from sslcore.training.loop import LoopSettings, StepRecord, fit
 from sslcore.training.optimizers import build_optimizer
@@ -66,78 +64,6 @@ class TrainingPlan:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledBatch:
-    """Views and their classes, on the device."""
-
-    pixels: Tensor
-    codes: Tensor
-
-
-class Classifier(Method[LabelledBatch]):
-    """A backbone and a linear layer, trained by cross-entropy.
-
-    Attributes:
-        is_fitted: Whether it began at a probe.
-    """
-
-    def __init__(
-        self, backbone: Backbone, num_classes: int, *, keep_statistics: bool = False
-    ) -> None:
-        """Put a last layer of zeros on `backbone`.
-
-        Args:
-            backbone: Trained with the rest.
-            num_classes: Columns of the result.
-            keep_statistics: Whether batch norms keep their running statistics in training: those
-                of a pretrained network are better than those of a few labelled images, and the
-                probe (`begin_at`) was fitted on them.
-        """
-        super().__init__()
-        self.is_fitted = False
-        self._keep_statistics = keep_statistics
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_dim, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - as torch has it
-        """Change between training and evaluation, as far as `keep_statistics` allows."""
-        super().train(mode)
-        if self._keep_statistics:
-            for part in self.backbone.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
-                    part.eval()
-        return self
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The backbone."""
-        return self.backbone
-
-    def forward(self, batch: LabelledBatch) -> StepOutput:
-        """Return the cross-entropy of one batch."""
-        return StepOutput(F.cross_entropy(self.logits(batch.pixels).float(), batch.codes))
-
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Return `[batch, classes]`."""
-        scores: Tensor = self.head(self.backbone(pixels))
-        return scores
-
-    @torch.no_grad()
-    def begin_at(self, probe: LinearProbe) -> None:
-        """Start the last layer where the linear probe ended.
-
-        Source:
-            Kumar et al., "Fine-tuning can distort pretrained features and underperform
-            out-of-distribution", ICLR 2022, arXiv:2202.10054: a random last layer would first
-            spoil the features.
-        """
-        self.head.weight.copy_(torch.from_numpy(probe.weight))
-        self.head.bias.copy_(torch.from_numpy(probe.bias))
-        self.is_fitted = True
-
-
 def train_classifier(
     classifier: Classifier,
     images: Images,
@@ -177,12 +103,8 @@ def train_classifier(
         on_step(record)
         watch.look(record.step)
 
-    optimizer = build_optimizer(
-        classifier,
-        OptimConfig(name="adamw", weight_decay=_WEIGHT_DECAY),
-        batch_size=256,
-        default_rate=plan.learning_rate * (_FINETUNING_RATE if classifier.is_fitted else 1),
-    )
+    rate = plan.learning_rate * (_FINETUNING_RATE if classifier.is_fitted else 1)
+    optimizer = build_classifier_optimizer(classifier, rate)
     try:
         if classifier.is_fitted:
             watch.look(0)
@@ -193,12 +115,23 @@ def train_classifier(
             LoopSettings(steps=plan.steps, batch_size=min(plan.batch_size, len(train.rows))),
             fabric=fabric,
             prepare=lambda step: _read(step, images, plan.seed, fabric.device),
-            schedule=lambda progress: warmup_cosine(progress, warmup=_WARMUP),
+            schedule=classifier_schedule,
             on_step=after_step,
         )
     except _NoImprovementError:
         pass
     return watch.restore_best()
+
+
+def build_classifier_optimizer(classifier: Classifier, learning_rate: float) -> Optimizer:
+    """Return AdamW for a classifier; the rate is not scaled with the batch."""
+    settings = OptimConfig(name="adamw", weight_decay=_WEIGHT_DECAY)
+    return build_optimizer(classifier, settings, batch_size=256, default_rate=learning_rate)
+
+
+def classifier_schedule(progress: float) -> float:
+    """Return the share of the peak learning rate after a share of the steps."""
+    return warmup_cosine(progress, warmup=_WARMUP)
 
 
 @torch.no_grad()

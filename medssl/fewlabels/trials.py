@@ -1,4 +1,4 @@
-"""All models on all label draws: what each says about the test images."""
+"""All models on all label draws: what each says about the test images, and one that is kept."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
+from medssl.fewlabels.classifier import Classifier
 from medssl.fewlabels.evaluation import Outcome
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.labelled_images import Features, LabelledImages
@@ -17,6 +18,7 @@ from medssl.fewlabels.probe import (
     Examples,
     FeatureArray,
     LinearProbe,
+    class_shares,
     decide,
     fit_linear_probe,
     fit_scaler,
@@ -24,7 +26,6 @@ from medssl.fewlabels.probe import (
 )
 from medssl.fewlabels.split import Split
 from medssl.fewlabels.supervised import (
-    Classifier,
     Labelled,
     TrainingPlan,
     predict,
@@ -64,6 +65,25 @@ class Bench:
     fabric: Fabric
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The network that is worth keeping: the main model of the first draw with the most labels.
+
+    Attributes:
+        model: One of `MODELS`: finetuned, or linear_probe where nothing else was trained.
+        network: Its weights.
+        budget: How many labels it had.
+        train: The labels it learnt from.
+        val: The labels that chose it.
+    """
+
+    model: str
+    network: Classifier
+    budget: LabelBudget
+    train: Labelled
+    val: Labelled
+
+
 def list_budgets(config: FinetuneConfig) -> list[LabelBudget]:
     """Return the numbers of labels to try, in rising order of each kind."""
     fractions = config.fractions
@@ -74,7 +94,9 @@ def list_budgets(config: FinetuneConfig) -> list[LabelBudget]:
     ]
 
 
-def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list[Outcome]:
+def run_trials(
+    bench: Bench, config: FinetuneConfig, progress: Progress
+) -> tuple[list[Outcome], Kept]:
     """Train and test every model on every draw of every budget."""
     budgets = list_budgets(config)
     networks = 2 if config.mode == "full" else 1
@@ -82,12 +104,17 @@ def run_trials(bench: Bench, config: FinetuneConfig, progress: Progress) -> list
     progress.expect(draws * networks * config.steps, unit="steps")
     standards = [_Standard(bench.features, split) for split in bench.splits]
     outcomes: list[Outcome] = []
+    kept: Kept | None = None
     for budget in budgets:
         for draw in range(budget.draws(config.repeats, folds=config.folds)):
             standard = standards[draw % len(standards)]
             trial = _Trial(bench, standard, config, budget, draw, progress)
             outcomes.extend(trial.outcomes())
-    return outcomes
+            if draw == 0 and (kept is None or len(trial.kept().train.rows) > len(kept.train.rows)):
+                kept = trial.kept()
+    if kept is None:
+        raise ValueError("no number of labels to try")
+    return outcomes, kept
 
 
 class _Standard:
@@ -125,6 +152,14 @@ class _Trial:
         self._progress = progress
         self._train = Labelled(train, codes[train])
         self._val = Labelled(val, codes[val])
+        self._main: Classifier | None = None
+
+    def kept(self) -> Kept:
+        """Return the main model, once `outcomes` came to its end."""
+        if self._main is None:
+            raise RuntimeError("no network has been trained yet")
+        model = "finetuned" if self._config.mode == "full" else "linear_probe"
+        return Kept(model, self._main, self._budget, self._train, self._val)
 
     def outcomes(self) -> Iterator[Outcome]:
         train, val, test = (
@@ -140,9 +175,12 @@ class _Trial:
         yield self._outcome("knn", knn)
         probe = self._probe(train.pretrained, val.pretrained, self._standard.pretrained)
         yield self._outcome("linear_probe", probe.probabilities(test.pretrained))
+        self._main = self._start(probe)
         if self._config.mode == "full":
-            yield self._outcome("finetuned", self._train_network(probe))
-        yield self._outcome("scratch", self._train_network(None))
+            yield self._outcome("finetuned", self._train_network(self._main, "finetuned"))
+        with seeded(self._config.seed + self._draw):
+            scratch = self._start(None)
+        yield self._outcome("scratch", self._train_network(scratch, "scratch"))
         probe = self._probe(train.untrained, val.untrained, self._standard.untrained)
         yield self._outcome("untrained_probe", probe.probabilities(test.untrained))
         probe = self._probe(train.pixels, val.pixels, self._standard.pixels)
@@ -156,9 +194,8 @@ class _Trial:
             scaler,
         )
 
-    def _train_network(self, probe: LinearProbe | None) -> FloatArray:
-        """Train from the encoder and its probe, or from scratch; return test probabilities."""
-        name = "scratch" if probe is None else "finetuned"
+    def _train_network(self, classifier: Classifier, name: str) -> FloatArray:
+        """Train in place, and return the probabilities of the test images."""
         done = 0
 
         def on_step(record: StepRecord) -> None:
@@ -173,7 +210,6 @@ class _Trial:
             seed=self._config.seed + self._draw,
         )
         with seeded(plan.seed):
-            classifier = self._start(probe)
             train_classifier(
                 classifier,
                 self._bench.images,
@@ -195,6 +231,7 @@ class _Trial:
         return classifier
 
     def _outcome(self, model: str, probabilities: FloatArray) -> Outcome:
+        shares = class_shares(self._train.codes, self._bench.num_classes)
         return Outcome(
             budget=self._budget,
             draw=self._draw,
@@ -202,5 +239,5 @@ class _Trial:
             num_labels=len(self._train.rows),
             num_val_labels=len(self._val.rows),
             rows=self._test,
-            predictions=Predictions(probabilities, decide(probabilities, self._train.codes)),
+            predictions=Predictions(probabilities, decide(probabilities, shares)),
         )

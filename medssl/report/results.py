@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from medssl.errors import DataError
 from sslcore.report.measures import Measure, Record
 
-PRETRAINED = ("finetuned", "linear_probe", "knn")
+PRETRAINED = ("finetuned", "linear_probe", "knn", "distilled")
 SCRATCH = "scratch"
 
 
@@ -104,7 +104,7 @@ class Results(Record):
 
     @property
     def main_model(self) -> str:
-        """The pretrained model that the report is about."""
+        """The model that the report is about."""
         order = PRETRAINED if self.mode == "full" else (*PRETRAINED[1:], PRETRAINED[0])
         names = [result.model for result in self.results]
         return next((model for model in order if model in names), names[0])

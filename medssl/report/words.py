@@ -13,6 +13,8 @@ BACKBONES = {
 }
 
 MODELS = {
+    "distilled": "Student",
+    "teacher": "Its teacher",
     "finetuned": "Pretrained, fine-tuned",
     "linear_probe": "Pretrained, linear probe",
     "knn": "Pretrained, kNN",
@@ -22,6 +24,8 @@ MODELS = {
 }
 
 MODEL_COLORS = {
+    "distilled": 0,
+    "teacher": 2,
     "finetuned": 2,
     "linear_probe": 0,
     "knn": 3,

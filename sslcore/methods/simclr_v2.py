@@ -21,7 +21,8 @@ class SimCLRv2Config(MethodSection):
         title="SimCLR v2",
         source='Chen et al., "Big self-supervised models", NeurIPS 2020, arXiv:2006.10029',
         needs="a large batch, whose other samples are the negatives",
-        choose="where few labels follow: fine-tuning starts in the middle of the head",
+        choose="where few labels follow: fine-tuning starts in the middle of the head, and"
+        " `medssl distill` passes the result on to a small network",
     )
     rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
     keeps_head_layer: ClassVar[bool] = True

@@ -8,7 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import EmbedConfig, FinetuneConfig, PretrainConfig, ReportConfig, ScanConfig
+from medssl.config import (
+    DistillConfig,
+    EmbedConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    ReportConfig,
+    ScanConfig,
+)
 from sslcore.config import Section, dump_config
 
 
@@ -42,7 +49,37 @@ def finetuned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-@pytest.mark.parametrize("words", [(), ("finetune",)])
+def test_predict_and_distill_pass_on_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Any:
+        calls.append((results, data, out, config.batch_size))
+        return SimpleNamespace(counts={"ill": 2, "well": 3}, failures=0)
+
+    def distill(
+        results: Path, config: DistillConfig, out: Path, *, data: Any, progress: Any
+    ) -> Any:
+        calls.append((results, config.backbone, config.steps, config.temperature, out, data))
+        return SimpleNamespace(table=lambda: "the table")
+
+    monkeypatch.setattr("medssl.predict.predict", predict)
+    monkeypatch.setattr("medssl.fewlabels.distill.distill", distill)
+    done = invoke("predict", "res", "images", "--out", tmp_path / "p.parquet", "--batch-size", 9)
+    assert done.output.splitlines() == ["ill  2", "well  3", str(tmp_path / "p.parquet")]
+    done = invoke(
+        *("distill", "res", "--data", "images", "--out", "small", "--backbone", "resnet18"),
+        *("--steps", 7, "--set", "temperature=0.5"),
+    )
+    assert done.stdout.splitlines() == ["the table", "small"]
+    assert calls == [
+        (Path("res"), Path("images"), tmp_path / "p.parquet", 9),
+        (Path("res"), "resnet18", 7, 0.5, Path("small"), Path("images")),
+    ]
+
+
+@pytest.mark.parametrize("words", [(), ("finetune",), ("predict",), ("distill",)])
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     script = (
         "import sys\n"

@@ -70,8 +70,11 @@ def other_data(folder: Path, **columns: Sequence[object]) -> Path:
 def test_it_leaves_its_files_and_nothing_else(full: FinetuneResult) -> None:
     assert sorted(path.name for path in full.out.parent.iterdir()) == ["results"]
     assert sorted(path.name for path in full.out.iterdir()) == [
+        "classifier.json",
+        "classifier.safetensors",
         "config.yaml",
         "embeddings.parquet",
+        "learnt.parquet",
         "manifest.parquet",
         "metrics.json",
         "predictions.parquet",

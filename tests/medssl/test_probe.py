@@ -14,6 +14,7 @@ from medssl.fewlabels.probe import (
     _balanced_log_losses,
     _folds,
     choose_penalty,
+    class_shares,
     decide,
     fit_linear_probe,
     fit_scaler,
@@ -135,12 +136,12 @@ def test_neighbours_vote_by_similarity() -> None:
 
 def test_a_rare_class_is_decided_on_where_it_is_more_likely_than_usual() -> None:
     codes = np.repeat([0, 1], [90, 10])
-    assert decide(np.array([[0.8, 0.2], [0.95, 0.05]]), codes).tolist() == [1, 0]
+    assert decide(np.array([[0.8, 0.2], [0.95, 0.05]]), class_shares(codes, 2)).tolist() == [1, 0]
 
 
 def test_with_equal_class_shares_the_likeliest_class_is_decided_on() -> None:
     chances = np.random.default_rng(0).dirichlet(np.ones(3), 50)
-    assert (decide(chances, np.tile([0, 1, 2], 4)) == chances.argmax(1)).all()
+    assert (decide(chances, class_shares(np.tile([0, 1, 2], 4), 3)) == chances.argmax(1)).all()
 
 
 def test_the_decision_finds_a_rare_class_that_the_likeliest_class_would_miss() -> None:
@@ -150,5 +151,5 @@ def test_the_decision_finds_a_rare_class_that_the_likeliest_class_would_miss() -
     )
     queries, truth = blobs(2, [190, 10], gap=1.5)
     chances = probe.probabilities(queries)
-    ours = balanced_accuracy_score(truth, decide(chances, codes))
+    ours = balanced_accuracy_score(truth, decide(chances, class_shares(codes, 2)))
     assert ours > balanced_accuracy_score(truth, chances.argmax(1)) + 0.1

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from medssl.backbones import Backbone
+from medssl.fewlabels.classifier import Classifier
 from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.probe import LinearProbe
 from medssl.fewlabels.supervised import (
-    Classifier,
     Labelled,
     TrainingPlan,
     predict,

@@ -1,0 +1,297 @@
+"""Pass on what a fine-tuned classifier knows to a small network, with images that need no label.
+
+OUT/ holds what `medssl.fewlabels.finetune` writes, of the student.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from medssl.backbones import KNOWN, choose_stem
+from medssl.config import DistillConfig
+from medssl.encoder import Encoder, EncoderSpec, build_spec_backbone
+from medssl.errors import DataError
+from medssl.fewlabels.classifier import Classifier, Trained, load_classifier
+from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
+from medssl.fewlabels.finetune import FinetuneResult, embedding_table, measure, write_results
+from medssl.fewlabels.label_budget import LabelBudget
+from medssl.fewlabels.labelled_images import open_labelled_images
+from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
+from medssl.fewlabels.probe import decide
+from medssl.fewlabels.supervised import (
+    Labelled,
+    TrainingPlan,
+    build_classifier_optimizer,
+    classifier_schedule,
+    predict,
+    train_classifier,
+)
+from medssl.loading.dataset import build_loader
+from medssl.loading.sampler import StepSampler
+from medssl.manifest import Manifest, read_manifest
+from medssl.run_data import open_data, training_rows
+from medssl.run_folder import RunFolder
+from medssl.views import move_canvases
+from sslcore.config import suggest
+from sslcore.console import Progress
+from sslcore.device import build_fabric
+from sslcore.errors import ConfigError
+from sslcore.files import require_new_folder
+from sslcore.methods.method import Method, StepOutput
+from sslcore.objectives.self_distillation import assignment_loss
+from sslcore.random import seeded
+from sslcore.training.loop import LoopSettings, StepRecord, fit
+from sslcore.training.settings import RunConfig
+
+
+class Distillation(Method[Tensor]):
+    """A student that learns the probabilities a teacher gives to the same view; no label counts.
+
+    A batch is one view of each image, `[batch, channels, side, side]`.
+
+    Source:
+        Chen et al., "Big self-supervised models are strong semi-supervised learners", NeurIPS
+        2020, arXiv:2006.10029, equation 2: the cross-entropy, with one temperature for both.
+    """
+
+    def __init__(self, student: Classifier, teacher: Classifier, *, temperature: float) -> None:
+        """Keep the teacher as it is: it gets no gradient and stays in evaluation mode."""
+        super().__init__()
+        self.student = student
+        self._teacher = [teacher]  # no module of this one: neither trained nor stored
+        self._temperature = temperature
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The student's."""
+        return self.student.backbone
+
+    def forward(self, batch: Tensor) -> StepOutput:
+        """Return the cross-entropy of one batch, averaged."""
+        logits, targets = self.student.logits(batch), self._targets(batch)
+        return StepOutput(assignment_loss(logits, targets, temperature=self._temperature))
+
+    @torch.no_grad()
+    def _targets(self, pixels: Tensor) -> Tensor:
+        logits = self._teacher[0].logits(pixels)
+        return (logits.float() / self._temperature).softmax(1)
+
+
+def distill(
+    results: Path, config: DistillConfig, out: Path, *, data: Path | None, progress: Progress
+) -> FinetuneResult:
+    """Train a student on what the classifier of `results` says about unlabelled images.
+
+    The test images are those of the teacher; neither they nor other images of their patients are
+    learnt from. Beside the student stand its teacher, and the same small network trained on the
+    teacher's labels alone.
+
+    Args:
+        results: Folder that fine-tuning made, with a split of its own (no folds).
+        config: Settings.
+        out: New folder for the results; appears whole or not at all.
+        data: Images to learn from: manifest, folder or MedMNIST archive; by default those of the
+            pretraining.
+        progress: Where the work stands.
+
+    Raises:
+        OutputError: `out` exists, or cannot be written.
+        CheckpointError: `results` holds no classifier.
+        ConfigError: The student is unknown.
+        DataError: No image remains to learn from.
+    """
+    require_new_folder(out, way_out="give another name with --out")
+    fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
+    teacher = load_classifier(results, device=fabric.device)
+    spec = _student_spec(teacher.spec, config)
+    labelled = read_manifest(results / "manifest.parquet")
+    described = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+    pool = _unlabelled(labelled, Path(described["run"]), data, progress)
+    if len(pool) < config.batch_size:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is more than the {len(pool)} images to learn from"
+        )
+    progress.note(
+        f"{spec.backbone} learns what {teacher.spec.backbone} says about {len(pool)} images"
+    )
+    progress.expect(config.steps + config.scratch_steps, unit="steps")
+    bench = _Bench(labelled, teacher, spec, config, fabric, progress)
+    student = bench.distilled(pool)
+    networks = {"distilled": student, "scratch": bench.scratch(), "teacher": teacher.network}
+    test = TestSet(
+        labelled.rows, bench.test, teacher.classes, resamples=config.bootstrap, seed=config.seed
+    )
+    outcomes = [bench.outcome(model, network) for model, network in networks.items()]
+    about = teacher.about | {"model": "distilled"}
+    note = (
+        f"the student learnt from the teacher's probabilities on {len(pool)} images, none of them"
+        " of a test patient; teacher and scratch had the same labels"
+    )
+    metrics = {
+        **described,
+        "mode": "distilled",
+        "notes": [note, *described["notes"]],
+        **measure(test, outcomes),
+    }
+    write_results(
+        out,
+        metrics,
+        config,
+        predictions=test.predictions_table(outcomes),
+        embeddings=bench.embeddings(student),
+        manifest=labelled,
+        classifier=replace(teacher, network=student, spec=spec, about=about),
+    )
+    return FinetuneResult(out, metrics)
+
+
+def _student_spec(teacher: EncoderSpec, config: DistillConfig) -> EncoderSpec:
+    """Describe a student that reads images as its teacher does."""
+    if config.backbone not in KNOWN:
+        raise ConfigError(
+            f"backbone: unknown {config.backbone!r}; {suggest(config.backbone, KNOWN)}"
+        )
+    spec = replace(
+        teacher,
+        backbone=config.backbone,
+        stem=choose_stem(teacher.image_size),
+        width=config.width,
+        pooling=None,
+        registers=0,
+        network=None,
+        head_layer=False,
+    )
+    with seeded(0):
+        return replace(spec, feature_dim=build_spec_backbone(spec).feature_dim)
+
+
+def _unlabelled(labelled: Manifest, run: Path, data: Path | None, progress: Progress) -> Manifest:
+    """Return the images to learn from: none of a test patient, and no copy of a test image."""
+    if data is None:
+        folder = RunFolder(run)
+        images = training_rows(read_manifest(folder.manifest), folder.read_config().data)
+    else:
+        images = open_data(data, progress=progress)
+    test = labelled.rows.filter(pl.col("split") == "test")
+    seen = pl.col("content").is_in(test["content"].drop_nulls().implode())
+    known = pl.col("patient").is_in(test["patient"].drop_nulls().implode())
+    pool = images.where(~(seen | known).fill_null(value=False))
+    if not len(pool):
+        raise DataError(
+            f"none of {len(images)} images is left to learn from without those of test patients;"
+            " give others with --data"
+        )
+    return pool
+
+
+class _Bench:
+    """What teacher, student and scratch share."""
+
+    def __init__(
+        self,
+        labelled: Manifest,
+        teacher: Trained,
+        spec: EncoderSpec,
+        config: DistillConfig,
+        fabric: Fabric,
+        progress: Progress,
+    ) -> None:
+        self.test: IntArray = np.flatnonzero(
+            (labelled.rows["split"] == "test").fill_null(value=False)
+        )
+        self._labelled = labelled
+        self._teacher = teacher
+        self._spec = spec
+        self._config = config
+        self._fabric = fabric
+        self._progress = progress
+        self._images = open_labelled_images(labelled, spec, cache_gb=1, device=fabric.device)
+
+    def distilled(self, pool: Manifest) -> Classifier:
+        """Train the student."""
+        config, fabric, student = self._config, self._fabric, self._new_student()
+        method = Distillation(student, self._teacher.network, temperature=config.temperature)
+        images = open_labelled_images(pool, self._spec, cache_gb=1, device=fabric.device)
+        order = StepSampler(len(pool), config.batch_size, seed=config.seed, last_step=config.steps)
+        with seeded(config.seed):
+            fit(
+                method,
+                iter(build_loader(images.dataset, order)),
+                build_classifier_optimizer(student, config.learning_rate),
+                LoopSettings(config.steps, config.batch_size),
+                fabric=fabric,
+                prepare=lambda batch: images.light.one(
+                    move_canvases(batch.pixels, fabric.device),
+                    batch.index.to(fabric.device),
+                    seed=config.seed,
+                    epoch=batch.epoch,
+                ),
+                schedule=classifier_schedule,
+                on_step=self._show("distilled"),
+            )
+        return student
+
+    def scratch(self) -> Classifier:
+        """Train the same network on the labels alone."""
+        network = self._new_student()
+        config = self._config
+        plan = TrainingPlan(
+            steps=config.scratch_steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        )
+        with seeded(config.seed):
+            train_classifier(
+                network,
+                self._images,
+                self._learnt("train"),
+                self._learnt("val"),
+                plan,
+                fabric=self._fabric,
+                on_step=self._show("scratch"),
+            )
+        return network
+
+    def outcome(self, model: str, network: Classifier) -> Outcome:
+        """Test a network."""
+        about = self._teacher.about
+        chances: FloatArray = predict(network, self._images, self.test)
+        return Outcome(
+            budget=LabelBudget(fraction=about["fraction"], shots=about["shots"]),
+            draw=0,
+            model=model,
+            num_labels=len(self._learnt("train").rows),
+            num_val_labels=len(self._learnt("val").rows),
+            rows=self.test,
+            predictions=Predictions(chances, decide(chances, self._teacher.shares)),
+        )
+
+    def embeddings(self, student: Classifier) -> pl.DataFrame:
+        """Return the student's vectors of all labelled images."""
+        found = Encoder(student.backbone, self._spec).encode(
+            self._labelled, progress=self._progress
+        )
+        return embedding_table(self._labelled, found.rows, found.values)
+
+    def _new_student(self) -> Classifier:
+        with seeded(self._config.seed):
+            backbone = build_spec_backbone(self._spec).to(self._fabric.device)
+            return Classifier(backbone, len(self._teacher.classes)).to(self._fabric.device)
+
+    def _show(self, model: str) -> Callable[[StepRecord], None]:
+        return lambda record: self._progress.advance(model=model, loss=f"{record.loss:.3f}")
+
+    def _learnt(self, part: str) -> Labelled:
+        """Return what the teacher learnt from, as rows of the labelled images."""
+        samples = self._teacher.learnt.filter(pl.col("part") == part)["sample"]
+        rows = np.flatnonzero(self._labelled.rows["sample"].is_in(samples.implode()))
+        codes = encode_labels(self._labelled.rows[rows.tolist()]["label"], self._teacher.classes)
+        return Labelled(rows, codes)
