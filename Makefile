@@ -1,4 +1,4 @@
-# make demo    everything on an invented hospital and bookshop, ends with reports (four minutes)
+# make demo    everything on an invented hospital and bookshop, ends with reports (three minutes)
 # make test    checkers and tests; MEDREC_DATA=folder adds the tests on real data sets
 # make bench   the recorded benchmarks, into benchmarks/results
 # make lint    checkers alone
@@ -15,9 +15,6 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$python && break; done)
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-
-# Threads that wait should sleep: spinning costs most of the speed where other programs run too.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test bench lint format install clean
 .DEFAULT_GOAL := demo

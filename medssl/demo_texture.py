@@ -9,9 +9,13 @@ Plane = NDArray[np.float64]
 
 CLASSES = ("upright", "falling", "level", "rising")  # how the streaks run, by 45 degrees
 
-_ELONGATION = 3.0  # length of a spot over its width
-_BANDWIDTH = 0.4  # octaves, standard deviation
-_SPREAD = 0.1  # of the direction within a class, radians
+# What differs from image to image, within every class alike.
+_SPREAD = 0.15  # of the direction, radians, standard deviation
+_STRENGTH = (0.2, 0.4)  # of the texture, share of the full scale
+_PERIOD = (12.0, 26.0)  # px
+_ELONGATION = (1.8, 4.0)  # length of a spot over its width
+_BANDWIDTH = (0.3, 0.6)  # octaves, standard deviation
+_SHAPES = (0.13, 0.39)  # how far a shape is from grey, share of the full scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,10 @@ def draw_look(random: np.random.Generator) -> Look:
 def draw_image(random: np.random.Generator, kind: str, look: Look) -> Plane:
     """Draw one image, `[rows, columns]`, 0 to 1.
 
-    The classes are one random texture, turned: grey values and the power at every scale are the
-    same, so neither tells the class.
+    The classes are one kind of random texture, turned: grey values and the power at every scale
+    are alike, so neither tells the class. How coarse, how streaky and how strong it is differs from
+    image to image, and so does the anatomy, which is stronger than it: a few labelled images leave
+    much to be mistaken for the class.
 
     Args:
         random: Source of everything drawn.
@@ -57,7 +63,7 @@ def draw_image(random: np.random.Generator, kind: str, look: Look) -> Plane:
     """
     shape = (look.rows, look.columns)
     turn = CLASSES.index(kind) * np.pi / len(CLASSES) + random.normal(0.0, _SPREAD)
-    texture = random.uniform(0.35, 0.5) * _streaks(random, shape, turn)
+    texture = random.uniform(*_STRENGTH) * _streaks(random, shape, turn)
     level = (_anatomy(random, shape) + texture).clip(0.0, 1.0) ** look.gamma
     noise = random.normal(0.0, 0.01, shape)
     image: Plane = look.brightness + look.contrast * level + noise
@@ -72,12 +78,12 @@ def _streaks(random: np.random.Generator, shape: tuple[int, int], turn: float) -
         shape: Rows and columns.
         turn: Angle from the vertical to the streaks, radians.
     """
-    period = random.uniform(9.0, 12.0)  # px
+    period, stretch = random.uniform(*_PERIOD), np.sqrt(random.uniform(*_ELONGATION))
     rows, columns = np.meshgrid(*(np.fft.fftfreq(size) for size in shape), indexing="ij")
-    along = (np.cos(turn) * rows + np.sin(turn) * columns) * np.sqrt(_ELONGATION)
-    across = (np.cos(turn) * columns - np.sin(turn) * rows) / np.sqrt(_ELONGATION)
+    along = (np.cos(turn) * rows + np.sin(turn) * columns) * stretch
+    across = (np.cos(turn) * columns - np.sin(turn) * rows) / stretch
     octaves = np.log2(np.maximum(np.hypot(along, across), 1e-6) * period)
-    passed = np.exp(-0.5 * (octaves / _BANDWIDTH) ** 2)
+    passed = np.exp(-0.5 * (octaves / random.uniform(*_BANDWIDTH)) ** 2)
     field = np.fft.ifft2(np.fft.fft2(random.normal(size=shape)) * passed).real
     ranks = field.ravel().argsort().argsort().reshape(shape)
     uniform: Plane = 2.0 * ranks / (ranks.size - 1) - 1.0
@@ -95,5 +101,5 @@ def _anatomy(random: np.random.Generator, shape: tuple[int, int]) -> Plane:
         down = np.cos(turn) * (rows - y) + np.sin(turn) * (columns - x)
         across = np.cos(turn) * (columns - x) - np.sin(turn) * (rows - y)
         blob = np.exp(-((down / height) ** 2) - (across / width) ** 2)
-        shapes += random.uniform(0.1, 0.3) * random.choice((-1.0, 1.0)) * blob
+        shapes += random.uniform(*_SHAPES) * random.choice((-1.0, 1.0)) * blob
     return shapes.clip(0.2, 0.8)

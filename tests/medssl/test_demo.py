@@ -117,12 +117,13 @@ def test_classes_share_histogram_and_power_at_every_scale() -> None:
 def test_the_direction_of_the_texture_tells_the_class() -> None:
     """Without it, nothing could be learnt from the pictures."""
     rows, columns = _waves()
-    fine = np.hypot(rows, columns) > 6
+    waves = np.hypot(rows, columns)
+    fine = np.where(waves > 5, waves, 0.0)  # the anatomy is coarser
     for turn, kind in enumerate(CLASSES):
         across = 2 * (np.arctan2(rows, columns) + turn * np.pi / len(CLASSES))
         means = [(np.exp(1j * across) * fine * _power(image)).sum() for image in _draw(kind, 40)]
         nearest = np.abs(np.angle(means)) < np.pi / len(CLASSES)
-        assert nearest.mean() > 0.95, kind
+        assert nearest.mean() > 0.9, kind
 
 
 def _draw(kind: str, count: int) -> list[np.ndarray]:
