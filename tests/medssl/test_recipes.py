@@ -1,14 +1,37 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from medssl.backbones import KNOWN
+from medssl.backbones import KNOWN, build_backbone
 from medssl.config import Preset, PretrainConfig
 from sslcore.config import dump_config, resolve_config
+from sslcore.training.optimizers import peak_rate
 
-RECIPES = sorted((Path(__file__).parents[2] / "configs" / "med").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted((CONFIGS / "med").glob("*.yaml"))
+PAPERS = sorted((CONFIGS / "papers").glob("*.yaml"))
 
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+every_paper = pytest.mark.parametrize("recipe", PAPERS, ids=lambda path: path.stem)
+
+# peak learning rate, batch and epochs, as each paper gives them
+FROM_PAPERS = {
+    "simclr": (4.8, 4096, 1000),
+    "simclr_v2": (6.4, 4096, 800),
+    "moco": (0.03, 256, 200),
+    "moco_v2": (0.03, 256, 800),
+    "moco_v3": (2.4e-3, 4096, 300),
+    "byol": (3.2, 4096, 1000),
+    "simsiam": (0.1, 512, 100),
+    "barlow_twins": (1.6, 2048, 1000),
+    "vicreg": (1.6, 2048, 1000),
+    "nnclr": (4.8, 4096, 1000),
+    "swav": (4.8, 4096, 800),
+    "dino": (2e-3, 1024, 100),
+    "mae": (2.4e-3, 4096, 800),
+    "simmim": (8e-4, 2048, 100),
+}
 
 
 def load(recipe: Path) -> PretrainConfig:
@@ -47,3 +70,32 @@ def test_a_resolved_recipe_can_be_written_and_read_back(recipe: Path, tmp_path: 
 
 def test_there_is_a_recipe_for_every_kind_of_image() -> None:
     assert {load(recipe).views.preset for recipe in RECIPES} >= set(Preset)
+
+
+def test_the_recipes_of_the_papers_are_these() -> None:
+    assert {recipe.stem for recipe in PAPERS} == set(FROM_PAPERS)
+
+
+@every_paper
+def test_the_recipe_of_a_paper_has_its_numbers_and_its_source(recipe: Path) -> None:
+    config = load(recipe)
+    rate, batch, epochs = FROM_PAPERS[recipe.stem]
+    assert config.method.name == recipe.stem
+    assert (config.run.batch_size, config.run.epochs) == (batch, epochs)
+    assert peak_rate(config.optim, batch_size=batch, default_rate=1.0) == pytest.approx(
+        rate, rel=1e-3
+    )
+    text = recipe.read_text(encoding="utf-8")
+    assert config.method.about.source.rpartition("arXiv:")[2] in text
+    assert f"--config configs/papers/{recipe.name}" in text
+
+
+@every_paper
+def test_the_method_of_a_paper_can_be_built(recipe: Path) -> None:
+    config = load(recipe)
+    with torch.device("meta"):
+        backbone = build_backbone(
+            config.backbone.name or "", channels=3, image_size=224, stem=config.backbone.stem
+        )
+        method = config.method.build(backbone, backbone.feature_dim)
+    assert sum(parameter.numel() for parameter in method.parameters()) > 20e6
