@@ -139,7 +139,6 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     """
     data, run = config.data, config.run
     rows = training_rows(manifest, data)
-    _require_full_batch(len(rows), run)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {
@@ -163,6 +162,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             or config.method.default_learning_rate(config.optim.name)
         },
         "run": {
+            "batch_size": _choose_batch(len(rows), run),
             "precision": choose_precision("auto", choose_device(run.device))
             if run.precision == "auto"
             else run.precision,
@@ -211,15 +211,18 @@ def _crops(config: PretrainConfig) -> dict[str, object]:
     }
 
 
-def _require_full_batch(count: int, run: RunConfig) -> None:
+def _choose_batch(count: int, run: RunConfig) -> int:
+    """Return what was asked for; all images where nobody asked and there are fewer than usual."""
     if run.batch_size <= count:
-        return
+        return run.batch_size
     largest = count - count % run.devices
     if largest < 2:
         raise ConfigError(
             f"expected at least {max(2, run.devices)} images to learn from on {run.devices}"
             f" process(es), got {count}"
         )
+    if "batch_size" not in run.model_fields_set:
+        return largest
     raise ConfigError(
         f"run.batch_size {run.batch_size} is more than the {count} images to learn from;"
         f" the largest possible is --batch-size {largest}"

@@ -27,7 +27,9 @@ class RunConfig(Section):
 
     epochs: int = Field(100, gt=0)
     steps: int | None = Field(None, gt=0, description="optimiser steps; bounds the run instead")
-    batch_size: int = Field(256, gt=1, description="samples per step, over all devices")
+    batch_size: int = Field(
+        256, gt=1, description="samples per step, over all devices; fewer where there are fewer"
+    )
     micro_batch: int | None = Field(
         None,
         gt=0,

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from medssl.backbones import KNOWN, build_backbone
+from medssl.config import PretrainConfig
 from medssl.encoder import load_encoder, unfinished
 from medssl.errors import DataError
 from medssl.manifest import read_manifest
@@ -293,6 +294,12 @@ def test_one_image_is_too_few_and_no_batch_size_is_advised(tmp_path: Path) -> No
     path = write_tiny_data(tmp_path / "data", count=1)
     with pytest.raises(ConfigError, match=r"expected at least 2 images to learn from .*, got 1"):
         pretrain(tiny_config(path), tmp_path / "run")
+
+
+def test_fewer_images_than_the_usual_batch_make_a_batch_of_all(data: Path) -> None:
+    config = PretrainConfig.model_validate({"data": {"path": str(data)}})
+    assert config.run.batch_size > COUNT
+    assert resolve(config, read_manifest(data)).run.batch_size == COUNT
 
 
 def test_several_processes_want_a_scanned_folder(tmp_path: Path) -> None:
