@@ -1,6 +1,6 @@
 """Pretrain at most ten minutes on two cores, then learn from few labels, on real data sets.
 
-Run: python benchmarks/few_labels.py [pneumonia] [cells] [lung]
+Run: python benchmarks/few_labels.py [pneumonia] [cells] [cells_shares] [lung]
 Each data set gets the commands a user would type, with the recipe named below.
 """
 
@@ -39,6 +39,16 @@ TASKS = {
         ("--class-folders", "--patient-pattern", r"C\d+P(\d+)"),
         # 17 patients: every one is tested, for five of them would leave the intervals wide
         ("--shots", "10", "--fraction", "1", "--mode", "full", "--folds", "5", "--repeats", "2"),
+    ),
+    "cells_shares": Task(  # a record of its own, as it takes as long again
+        "img_malaria_cells",
+        "",
+        "small_cells_simclr.yaml",
+        ("--class-folders", "--patient-pattern", r"C\d+P(\d+)"),
+        (
+            *("--fraction", "0.01", "--fraction", "0.1"),
+            *("--mode", "full", "--folds", "5", "--repeats", "1"),
+        ),
     ),
     "lung": Task(  # no patients are known, and tiles are near-copies: too good to be true
         "path_lc25000_lung",

@@ -1,79 +1,185 @@
-"""Every method on one task with one budget: does it learn, does it collapse, what does it cost?
+"""Every method on three data sets with one small network and one budget: does it learn?
 
-Run: python benchmarks/methods_learn.py [METHOD ...]
-PneumoniaMNIST with the recipe of few_labels.py, shorter; a transformer where a method hides
-patches. Beside each method stands the encoder before its first step: leave-one-out kNN on 512
-images; probes with all labels on the test images. Named methods alone are measured anew; a method
-that diverges or collapses is recorded as such.
+Run: python benchmarks/methods_learn.py [DATA ...] [--methods simclr ...] [--seeds 0 1 2] [--again]
+
+Each method sees 30,000 images, two views and more of each, with its own defaults; a ResNet-10 of
+width 16, or a small transformer where a method hides patches. Beside it stand the same network
+before its first step and raw pixels, all judged by nearest neighbours and a linear probe on all
+labels of the training part: AUROC on test images. What is recorded with the same budget is not
+measured again unless asked for; a method that diverges or collapses is recorded as such.
 """
 
+import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from record import HERE, data_folder, keep
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from record import HERE, data_folder, keep, keep_chart
 
 from sslcore.methods.registry import CONFIGS, METHODS
+from sslcore.plots import MUTED, draw_panels, legend_below, series
 
-RECIPE = HERE.parent / "configs" / "med" / "small_radiographs_simclr.yaml"
-EPOCHS = 6
-TRANSFORMER = (  # the recipe's numbers are those of a convolutional network
-    "backbone.name=vit_tiny",
-    "backbone.width=null",
-    "optim.learning_rate=null",
-    "views.strength=null",
-)
+IMAGES = 30_000
+BATCH = 64
+SIZE = 28  # px
+JUDGES = {"knn": "Nearest neighbours", "linear_probe": "Linear probe"}
+BESIDE = {"untrained_probe": "untrained", "pixels_probe": "pixels"}
+LABELLED = {each.model_fields["name"].default for each in CONFIGS if each.uses_labels}
 MASKED = {each.model_fields["name"].default for each in CONFIGS if each.needs_tokens}
 
 
+@dataclass(frozen=True)
+class Task:
+    """A data set, and what a user would say of it."""
+
+    folder: str
+    file: str = ""
+    scan: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    split: str = "auto"
+
+
+TASKS = {
+    "pneumonia": Task("medmnist_pneumonia", "pneumoniamnist.npz", split="given"),
+    "cells": Task(
+        "img_malaria_cells",
+        scan=("--class-folders", "--patient-pattern", r"C\d+P(\d+)"),
+        views=("views.preset=microscopy",),
+    ),
+    "mednist": Task("img_mednist", scan=("--class-folders",), split="image"),
+}
+
+
 def main() -> None:
-    """Measure the methods named on the command line, or all, and keep the table after each."""
-    source = data_folder("medmnist_pneumonia") / "pneumoniamnist.npz"
-    rows = _earlier() if sys.argv[1:] else {}
-    for method in sys.argv[1:] or METHODS:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                rows[method] = measure(method, source, Path(folder))
-            except subprocess.CalledProcessError as error:
-                rows[method] = {"failed": error.returncode}
-        keep("methods_learn", {"recipe": RECIPE.name, "epochs": EPOCHS, "methods": rows})
+    """Measure what is missing of what was asked for, and keep the table after each run."""
+    parser = argparse.ArgumentParser(description="Does every method learn?")
+    parser.add_argument("tasks", nargs="*", metavar="DATA", help=" or ".join(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
+    wishes = parser.parse_args()
+    unknown = set(wishes.tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"unknown data set {sorted(unknown)}; known: {', '.join(TASKS)}")
+    for seed in wishes.seeds:
+        for name in wishes.tasks or TASKS:
+            for method in wishes.methods:
+                if method in LABELLED and TASKS[name].split != "given":
+                    continue  # it would be tested on images whose labels it saw
+                if wishes.again or (method, seed) not in recorded(name):
+                    with tempfile.TemporaryDirectory() as folder:
+                        row = measure(name, method, seed, Path(folder))
+                    add(name, method, seed, row)
 
 
-def _earlier() -> dict[str, Any]:
-    file = HERE / "results" / "methods_learn.json"
-    rows: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["methods"]
-    return rows
+def recorded(name: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return what was measured with this budget, by method and seed."""
+    file = HERE / "results" / f"methods_learn_{name}.json"
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["budget"] != budget():
+        return {}
+    return {(row["method"], row["seed"]): row for row in found["runs"]}
 
 
-def measure(method: str, source: Path, folder: Path) -> dict[str, Any]:
+def budget() -> dict[str, int]:
+    """Return what every method gets."""
+    return {"images": IMAGES, "batch": BATCH, "size_px": SIZE}
+
+
+def add(name: str, method: str, seed: int, row: dict[str, Any]) -> None:
+    """Keep one run beside those that are recorded, and draw them."""
+    rows = recorded(name) | {(method, seed): {"method": method, "seed": seed, **row}}
+    order = sorted(rows, key=lambda key: (METHODS.index(key[0]), key[1]))
+    found = {"data": TASKS[name].folder, "budget": budget(), "runs": [rows[key] for key in order]}
+    keep(f"methods_learn_{name}", found)
+    keep_chart(f"methods_learn_{name}", chart(found))
+
+
+def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
     """Pretrain and evaluate one method with its own defaults."""
-    run, result = folder / "run", folder / "result"
-    _medssl(
-        *("pretrain", source, "--config", RECIPE, "--out", run),
-        *("--method", method, "--epochs", EPOCHS),
-        *(word for value in TRANSFORMER if method in MASKED for word in ("--set", value)),
+    task = TASKS[name]
+    manifest, run, result = (folder / each for each in ("manifest.parquet", "run", "result"))
+    _medssl("scan", data_folder(task.folder) / task.file, "--out", manifest, *task.scan)
+    network = (
+        ("backbone.name=vit_tiny",)
+        if method in MASKED
+        else ("backbone.width=16", "backbone.stem=medium")
     )
-    _medssl("finetune", run, "--out", result, "--fraction", 1, "--set", "steps=1")
+    settings = (*network, *task.views, f"run.steps={IMAGES // BATCH}", "run.device=cpu")
+    try:
+        _medssl(
+            *("pretrain", manifest, "--out", run, "--method", method, "--seed", seed),
+            *("--image-size", SIZE, "--batch-size", BATCH),
+            *(() if method in MASKED else ("--backbone", "resnet10")),
+            *(word for value in settings for word in ("--set", value)),
+        )
+    except subprocess.CalledProcessError as error:
+        return {"failed": error.returncode}
+    _medssl(
+        *("finetune", run, "--out", result, "--fraction", 1, "--seed", seed),
+        *("--split", task.split, "--set", "steps=1"),
+    )
     health = [json.loads(line) for line in (run / "health.jsonl").read_text().splitlines()]
     steps = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
     return {
-        "knn_leave_one_out": {"untrained": health[0]["knn"], "trained": health[-1]["knn"]},
-        "effective_rank": {
-            "untrained": health[0]["effective_rank"],
-            "trained": health[-1]["effective_rank"],
-        },
-        "spread": {"untrained": health[0]["spread"], "trained": health[-1]["spread"]},
-        "samples_per_second": sorted(step["samples_per_second"] for step in steps)[len(steps) // 2],
+        "knn_leave_one_out": [health[0]["knn"], health[-1]["knn"]],
+        "effective_rank": [health[0]["effective_rank"], health[-1]["effective_rank"]],
+        "samples_per_second": round(statistics.median(s["samples_per_second"] for s in steps)),
         "test_auroc": {
             row["model"]: row["metrics"]["auroc"]
             for row in metrics["results"]
-            if row["model"] in ("knn", "linear_probe", "untrained_probe", "pixels_probe")
+            if row["model"] in (*JUDGES, *BESIDE)
         },
     }
+
+
+def chart(found: dict[str, Any]) -> Figure:
+    """Draw a dot per method, its deviation over seeds as a bar, and lines for what stands beside.
+
+    Transformers have an untrained network of their own, so that line is of the others.
+    """
+    scores: dict[str, dict[str, list[float]]] = {}
+    for row in found["runs"]:
+        if "failed" not in row:
+            of_method = scores.setdefault(row["method"], {})
+            for model, auroc in row["test_auroc"].items():
+                of_method.setdefault(model, []).append(auroc["value"])
+    names = sorted(scores, key=lambda name: statistics.mean(scores[name]["linear_probe"]))
+    beside = {
+        model: [value for name in names if name not in MASKED for value in scores[name][model]]
+        for model in BESIDE
+    }
+
+    def paint(axes: Axes, judge: str) -> None:
+        values = [scores[name][judge] for name in names]
+        means, spread = [statistics.mean(v) for v in values], [statistics.pstdev(v) for v in values]
+        axes.errorbar(means, range(len(names)), xerr=spread, fmt="o", color=series(0).light)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        for place, (model, label) in enumerate(BESIDE.items()):
+            if beside[model]:
+                line, value = ("-", "--")[place], statistics.mean(beside[model])
+                axes.axvline(value, color=MUTED.light, ls=line, label=f"{label}, linear probe")
+        axes.set_title(f"{JUDGES[judge]}, AUROC")
+        axes.grid(visible=False, axis="y")
+        if judge == next(iter(JUDGES)):
+            legend_below(axes)
+
+    return draw_panels(
+        tuple(lambda axes, judge=judge: paint(axes, judge) for judge in JUDGES),
+        width=820,
+        height=130 + 22 * len(names),
+    )
 
 
 def _medssl(*arguments: object) -> None:

@@ -133,6 +133,7 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     "data.path": ("data.channels", "data.canvas", "views.preset"),
     "image_size": ("data.canvas", "backbone.stem", "views.local_size"),
     "method.name": (
+        "method",
         "optim.learning_rate",
         "views.local_views",
         "views.local_size",

@@ -199,9 +199,15 @@ def _no_match(table: Path, by: str, given: pl.DataFrame, rows: pl.DataFrame) -> 
     theirs, ours = (_examples(names, by) for names in (given["name"], rows["name"]))
     if not ours:
         return f"{table}: no image has a {by}, so the column '{by}' cannot name any"
+    unlike = {
+        "patient": " (each as the hash of DICOM's PatientID, or of what --patient-pattern found)",
+        "study": " (each as the hash of DICOM's StudyInstanceUID)",
+        "series": " (each as the hash of DICOM's SeriesInstanceUID)",
+    }
     return (
-        f"{table}: its column '{by}' names no image; it has names like"
-        f" {' and '.join(theirs) or 'nothing'}, the images like {' and '.join(ours)}"
+        f"{table}: its column '{by}' names no image; its {given['name'].n_unique()} names are like"
+        f" {' and '.join(theirs) or 'nothing'}, the {rows['name'].drop_nulls().n_unique()} of the"
+        f" images like {' and '.join(ours)}{unlike.get(by, '')}"
     )
 
 

@@ -118,8 +118,10 @@ def read_notes(path: Path) -> dict[str, str]:
     """Return what was noted in a Parquet file.
 
     Raises:
-        DataError: Not a readable Parquet file.
+        DataError: Not there, or not a readable Parquet file.
     """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
     try:
         return pl.read_parquet_metadata(path)
     except (OSError, pl.exceptions.PolarsError) as error:

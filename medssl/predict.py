@@ -16,7 +16,7 @@ from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
 
 _NAMES = ("sample", "patient", "label", "split")
-_COLUMNS = (*_NAMES, "predicted", "probabilities")
+_COLUMNS = (*_NAMES, "predicted", "probabilities", "part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,19 @@ class PredictResult:
 
     Attributes:
         counts: Images by the class decided on.
+        learnt: Images that the classifier learnt from.
         failures: Images that could not be read any more.
     """
 
     counts: dict[str, int]
+    learnt: int
     failures: int
 
 
 def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> PredictResult:
     """Write `predicted` and `probabilities` of all images of `data`, beside what is known of them.
+
+    `part` is train or val for an image that the classifier learnt from: there it says little.
 
     Args:
         results: Folder that fine-tuning or distillation made.
@@ -53,9 +57,15 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Predic
         table, failures = prediction_table(classifier, manifest, config.batch_size, progress)
         if failures:
             progress.note(f"{failures} images could not be read and are left out")
+        learnt = len(table) - table["part"].null_count()
+        if learnt:
+            progress.note(
+                f"the classifier learnt from {learnt} of these images (column part): what it says"
+                " about them tells nothing about how good it is"
+            )
     write_parquet(table, out)
     counts = dict(table["predicted"].value_counts().sort("predicted").iter_rows())
-    return PredictResult(counts, failures)
+    return PredictResult(counts, learnt, failures)
 
 
 def prediction_table(
@@ -66,7 +76,8 @@ def prediction_table(
     chances = classifier.probe.probabilities(found.values)
     decided = decide(chances, classifier.shares)
     table = manifest.rows[found.rows.tolist()].select(_NAMES)
+    learnt = classifier.learnt.select("sample", "part")
     return table.with_columns(
         pl.Series("predicted", [classifier.classes[code] for code in decided]),
         pl.Series("probabilities", chances.tolist(), dtype=pl.List(pl.Float64)),
-    ), len(found.failures)
+    ).join(learnt, on="sample", how="left", maintain_order="left"), len(found.failures)

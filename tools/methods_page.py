@@ -4,6 +4,7 @@ Run: python -m tools.methods_page
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from sslcore.methods.settings import MethodSection
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
-LEARNT = ROOT / "benchmarks" / "results" / "methods_learn.json"
+RESULTS = ROOT / "benchmarks" / "results"
+DATA = {"pneumonia": "PneumoniaMNIST", "cells": "malaria cells", "mednist": "MedNIST"}
 
 _HEAD = """# Methods
 
 Made by `python -m tools.methods_page` from `sslcore/methods/`: each method is one file there, with
 its settings, their defaults and what its paper takes. `medssl pretrain --method NAME` takes the
-names below; defaults are for some thousand small images and a few thousand steps.
+names below; defaults are for some thousand small images and a few thousand steps. What the papers
+took for ImageNet stands in `configs/papers/`, with the source and what differs here.
 """
 
 _COLUMNS = """| name | needs | choose it | source |
@@ -28,13 +31,14 @@ _COLUMNS = """| name | needs | choose it | source |
 _LEARNT = """
 ## What they learnt
 
-{epochs} epochs of PneumoniaMNIST on two cores, with each method's defaults and one small network
-(`benchmarks/methods_learn.py`, one seed): balanced accuracy of leave-one-out nearest neighbours
-before and after, and AUROC of a linear probe on the test images with all labels. So few steps say
-whether a method learns, not which is best.
+{images:,} images of each data set, with every method's defaults and one small network
+(`benchmarks/methods_learn.py`, {seeds}): AUROC on test images of a linear probe on all labels,
+and of nearest neighbours in brackets. So little training says whether a method learns, not which is
+best. SupCon saw the labels of the training part, and is left out where it would have seen those of
+test images. "Untrained" and "pixels" are linear probes.
 
-| method | kNN before | after | linear probe | images per second |
-|---|---|---|---|---|
+| method | {names} |
+|---|{rules}
 """
 
 
@@ -60,25 +64,51 @@ def _row(config: type[MethodSection]) -> str:
 
 
 def _learnt() -> str:
-    if not LEARNT.exists():
+    found = {name: _recorded(name) for name in DATA}
+    runs = {name: each for name, each in found.items() if each}
+    if not runs:
         return ""
-    recorded: dict[str, Any] = json.loads(LEARNT.read_text(encoding="utf-8"))
-    rows = [
-        _measured(_name(config), recorded["methods"][_name(config)])
-        for config in CONFIGS
-        if _name(config) in recorded["methods"]
-    ]
-    return _LEARNT.format(epochs=recorded["epochs"]) + "".join(rows)
-
-
-def _measured(name: str, row: dict[str, Any]) -> str:
-    if "failed" in row:
-        return f"| `{name}` | | did not end: diverged or collapsed | | |\n"
-    knn, probe = row["knn_leave_one_out"], row["test_auroc"]["linear_probe"]["value"]
-    return (
-        f"| `{name}` | {knn['untrained']:.3f} | {knn['trained']:.3f} | {probe:.3f} |"
-        f" {row['samples_per_second']:.0f} |\n"
+    budget = next(iter(runs.values()))["budget"]
+    seeds = {row["seed"] for each in runs.values() for row in each["runs"]}
+    head = _LEARNT.format(
+        images=budget["images"],
+        seeds="one seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds",
+        names=" | ".join(DATA[name] for name in runs),
+        rules="---|" * len(runs),
     )
+    rows = [
+        f"| `{method}` | {' | '.join(_score(each['runs'], method) for each in runs.values())} |\n"
+        for method in map(_name, CONFIGS)
+        if any(row["method"] == method for each in runs.values() for row in each["runs"])
+    ]
+    for title, model in (("Untrained", "untrained_probe"), ("Pixels", "pixels_probe")):
+        cells = [_beside(each["runs"], model) for each in runs.values()]
+        rows.append(f"| {title} | {' | '.join(cells)} |\n")
+    return head + "".join(rows)
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    file = RESULTS / f"methods_learn_{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def _score(runs: list[dict[str, Any]], method: str) -> str:
+    own = [row for row in runs if row["method"] == method]
+    if not own:
+        return ""
+    if any("failed" in row for row in own):
+        return "did not end: diverged or collapsed"
+    return f"{_mean(own, 'linear_probe'):.3f} ({_mean(own, 'knn'):.3f})"
+
+
+def _beside(runs: list[dict[str, Any]], model: str) -> str:
+    simclr = [row for row in runs if row["method"] == "simclr" and "failed" not in row]
+    return f"{_mean(simclr, model):.3f}" if simclr else ""
+
+
+def _mean(runs: list[dict[str, Any]], model: str) -> float:
+    return statistics.mean(row["test_auroc"][model]["value"] for row in runs)
 
 
 def _name(config: type[MethodSection]) -> str:

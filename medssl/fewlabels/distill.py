@@ -7,14 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
-from medssl.backbones import KNOWN, choose_stem
 from medssl.config import DistillConfig
 from medssl.encoder import Encoder, EncoderSpec, build_spec_backbone
 from medssl.errors import DataError
@@ -25,6 +23,7 @@ from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
 from medssl.fewlabels.probe import decide
+from medssl.fewlabels.student import Distillation, student_spec
 from medssl.fewlabels.supervised import (
     Labelled,
     TrainingPlan,
@@ -39,49 +38,13 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows
 from medssl.run_folder import RunFolder
 from medssl.views import move_canvases
-from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.errors import ConfigError
 from sslcore.files import require_new_folder
-from sslcore.methods.method import Method, StepOutput
-from sslcore.objectives.self_distillation import assignment_loss
 from sslcore.random import seeded
 from sslcore.training.loop import LoopSettings, StepRecord, fit
 from sslcore.training.settings import RunConfig
-
-
-class Distillation(Method[Tensor]):
-    """A student that learns the probabilities a teacher gives to the same view; no label counts.
-
-    A batch is one view of each image, `[batch, channels, side, side]`.
-
-    Source:
-        Chen et al., "Big self-supervised models are strong semi-supervised learners", NeurIPS
-        2020, arXiv:2006.10029, equation 2: the cross-entropy, with one temperature for both.
-    """
-
-    def __init__(self, student: Classifier, teacher: Classifier, *, temperature: float) -> None:
-        """Keep the teacher as it is: it gets no gradient and stays in evaluation mode."""
-        super().__init__()
-        self.student = student
-        self._teacher = [teacher]  # no module of this one: neither trained nor stored
-        self._temperature = temperature
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The student's."""
-        return self.student.backbone
-
-    def forward(self, batch: Tensor) -> StepOutput:
-        """Return the cross-entropy of one batch, averaged."""
-        logits, targets = self.student.logits(batch), self._targets(batch)
-        return StepOutput(assignment_loss(logits, targets, temperature=self._temperature))
-
-    @torch.no_grad()
-    def _targets(self, pixels: Tensor) -> Tensor:
-        logits = self._teacher[0].logits(pixels)
-        return (logits.float() / self._temperature).softmax(1)
 
 
 def distill(
@@ -94,7 +57,7 @@ def distill(
     teacher's labels alone.
 
     Args:
-        results: Folder that fine-tuning made, with a split of its own (no folds).
+        results: Folder that fine-tuning made, with one split.
         config: Settings.
         out: New folder for the results; appears whole or not at all.
         data: Images to learn from: manifest, folder or MedMNIST archive; by default those of the
@@ -105,18 +68,21 @@ def distill(
         OutputError: `out` exists, or cannot be written.
         CheckpointError: `results` holds no classifier.
         ConfigError: The student is unknown.
-        DataError: No image remains to learn from.
+        DataError: The teacher learnt from test images, or no image remains to learn from.
     """
     require_new_folder(out, way_out="give another name with --out")
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     teacher = load_classifier(results, device=fabric.device)
-    spec = _student_spec(teacher.spec, config)
+    spec = student_spec(teacher.spec, config)
     labelled = read_manifest(results / "manifest.parquet")
-    described = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    pool = _unlabelled(labelled, Path(described["run"]), data, progress)
+    described = _read_metrics(results / "metrics.json")
+    _require_unseen_test(labelled, teacher)
+    by_patient = described["split"] != "image"
+    pool = _unlabelled(labelled, Path(described["run"]), data, progress, by_patient=by_patient)
     if len(pool) < config.batch_size:
         raise ConfigError(
-            f"batch_size {config.batch_size} is more than the {len(pool)} images to learn from"
+            f"batch_size {config.batch_size} is more than the {len(pool)} images that remain to"
+            f" learn from {_left_out(by_patient=by_patient)}"
         )
     progress.note(
         f"{spec.backbone} learns what {teacher.spec.backbone} says about {len(pool)} images"
@@ -131,8 +97,8 @@ def distill(
     outcomes = [bench.outcome(model, network) for model, network in networks.items()]
     about = teacher.about | {"model": "distilled"}
     note = (
-        f"the student learnt from the teacher's probabilities on {len(pool)} images, none of them"
-        " of a test patient; teacher and scratch had the same labels"
+        f"the student learnt from the teacher's probabilities on {len(pool)} images"
+        f" {_left_out(by_patient=by_patient)}; teacher and scratch had the same labels"
     )
     metrics = {
         **described,
@@ -152,41 +118,54 @@ def distill(
     return FinetuneResult(out, metrics)
 
 
-def _student_spec(teacher: EncoderSpec, config: DistillConfig) -> EncoderSpec:
-    """Describe a student that reads images as its teacher does."""
-    if config.backbone not in KNOWN:
-        raise ConfigError(
-            f"backbone: unknown {config.backbone!r}; {suggest(config.backbone, KNOWN)}"
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"run", "split", "notes", "data"} - set(found)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not what medssl finetune writes: {error}") from error
+    if missing:
+        raise DataError(f"{path}: not what medssl finetune writes: without {sorted(missing)[0]}")
+    return found
+
+
+def _require_unseen_test(labelled: Manifest, teacher: Trained) -> None:
+    """Refuse results of folds, whose test part is what other folds learnt from."""
+    test = labelled.rows.filter(pl.col("split") == "test")["sample"]
+    seen = teacher.learnt["sample"].is_in(test.implode()).sum()
+    if seen:
+        raise DataError(
+            f"the teacher learnt from {seen} of {len(test)} test images, as with --folds; run"
+            " medssl finetune with one split (--folds 1) and distill that"
         )
-    spec = replace(
-        teacher,
-        backbone=config.backbone,
-        stem=choose_stem(teacher.image_size),
-        width=config.width,
-        pooling=None,
-        registers=0,
-        network=None,
-        head_layer=False,
-    )
-    with seeded(0):
-        return replace(spec, feature_dim=build_spec_backbone(spec).feature_dim)
 
 
-def _unlabelled(labelled: Manifest, run: Path, data: Path | None, progress: Progress) -> Manifest:
-    """Return the images to learn from: none of a test patient, and no copy of a test image."""
+def _left_out(*, by_patient: bool) -> str:
+    return f"without those of test {'patients' if by_patient else 'images'}"
+
+
+def _unlabelled(
+    labelled: Manifest, run: Path, data: Path | None, progress: Progress, *, by_patient: bool
+) -> Manifest:
+    """Return the images to learn from: no copy of a test image, and none of a test patient."""
     if data is None:
         folder = RunFolder(run)
+        if not folder.manifest.exists():
+            raise DataError(
+                f"{run}, where the encoder was trained, is gone; give images with --data"
+            )
         images = training_rows(read_manifest(folder.manifest), folder.read_config().data)
     else:
         images = open_data(data, progress=progress)
     test = labelled.rows.filter(pl.col("split") == "test")
-    seen = pl.col("content").is_in(test["content"].drop_nulls().implode())
-    known = pl.col("patient").is_in(test["patient"].drop_nulls().implode())
-    pool = images.where(~(seen | known).fill_null(value=False))
+    left_out = pl.col("content").is_in(test["content"].drop_nulls().implode())
+    if by_patient:
+        left_out |= pl.col("patient").is_in(test["patient"].drop_nulls().implode())
+    pool = images.where(~left_out.fill_null(value=False))
     if not len(pool):
         raise DataError(
-            f"none of {len(images)} images is left to learn from without those of test patients;"
-            " give others with --data"
+            f"none of {len(images)} images is left to learn from"
+            f" {_left_out(by_patient=by_patient)}; give others with --data"
         )
     return pool
 

@@ -1,7 +1,7 @@
 """From predictions on the test images to tables with intervals."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from medssl.fewlabels.metrics import (
     weighted_metrics,
 )
 from medssl.fewlabels.split import joined_groups
+
+FEWEST_UNITS = 3  # of a class among the test patients, for an interval to mean anything
 
 MODELS = ("finetuned", "linear_probe", "knn", "scratch", "untrained_probe", "pixels_probe")
 BASELINE = "scratch"
@@ -83,7 +85,8 @@ class TestSet:
     A model may be tested on a part of them. Its scores are never ranked among those of a model
     that learnt from other labels: metrics are computed for each model, then averaged over draws,
     in every resample of all patients. A draw that a resample leaves without one of the classes
-    does not count in it.
+    does not count in it. Where a class is on fewer than `FEWEST_UNITS` patients, resamples that
+    hold every class hardly differ: no interval is given then.
     """
 
     __test__ = False  # no test, in the eyes of pytest
@@ -116,6 +119,8 @@ class TestSet:
         self._tested = tested
         self._groups = joined_groups(self.rows["patient"].to_list())
         self._count, self._seed = resamples, seed
+        units = np.unique(np.stack([self.truth, self._groups]), axis=1)
+        self._fewest = int(np.bincount(units[0]).min())
         for _ in self._resamples():  # too rare a class shows before anything is trained
             pass
 
@@ -132,9 +137,19 @@ class TestSet:
                 else f"images of unknown patients ({num_unknown}) count as one each"
             )
             note += f"; {unknown}, so intervals are too narrow if images share a patient"
-        if num_units < 20:
+        if not self._has_intervals:
+            note = (
+                f"no intervals: a class is on {self._fewest} of {num_units} test {unit}s, and fewer"
+                f" than {FEWEST_UNITS} cannot tell how much others would differ; raise test_share,"
+                " or test every patient with --folds"
+            )
+        elif num_units < 20:
             note += "; so few that the intervals themselves are rough"
         return {"level": 0.95, "unit": unit, "resamples": self._count, "note": note}
+
+    @property
+    def _has_intervals(self) -> bool:
+        return self._fewest >= FEWEST_UNITS
 
     def evaluate(
         self, outcomes: Iterable[Outcome]
@@ -157,7 +172,7 @@ class TestSet:
                 "model": model,
                 "against": BASELINE,
                 "metric": "auroc",
-                "difference": _difference(found, measured[budget, BASELINE]),
+                "difference": self._difference(found, measured[budget, BASELINE]),
             }
             for (budget, model), found in measured.items()
             if model != BASELINE and (budget, BASELINE) in measured
@@ -212,7 +227,21 @@ class TestSet:
         points = [self._metrics(one, once) for one in outcomes]
         drawn = [draw.metrics for draw in draws]
         auroc = mean_of_draws([metrics["auroc"] for metrics in drawn])
-        return _Measured(outcomes, summarise(points, drawn), auroc)
+        return _Measured(outcomes, self._known(summarise(points, drawn)), auroc)
+
+    def _known(self, found: dict[str, Interval]) -> dict[str, Interval]:
+        """Leave the ends of intervals out where there are too few patients."""
+        if self._has_intervals:
+            return found
+        return {name: replace(each, low=None, high=None) for name, each in found.items()}
+
+    def _difference(self, ours: _Measured, theirs: _Measured) -> dict[str, float | None]:
+        difference = compare(
+            ours.intervals["auroc"],
+            theirs.intervals["auroc"],
+            ours.auroc_resampled - theirs.auroc_resampled,
+        )
+        return difference if self._has_intervals else {**difference, "low": None, "high": None}
 
     def _result(self, found: _Measured) -> dict[str, Any]:
         first = found.outcomes[0]
@@ -233,6 +262,8 @@ class TestSet:
         counts = self._confusion(found, once)[..., 0]
         blocks = [self._confusion(found, weights) for weights in self._resamples()]
         shares = share_intervals(counts, np.concatenate(blocks, axis=-1))
+        if not self._has_intervals:
+            shares |= {"low": None, "high": None}
         return {"confusion": counts.astype(int).tolist(), "confusion_share": shares}
 
     def _confusion(self, found: _Measured, weights: NDArray[np.uint16]) -> FloatArray:
@@ -250,11 +281,3 @@ def encode_labels(labels: pl.Series, classes: Sequence[str]) -> IntArray:
     """Turn names into numbers, by their place in `classes`."""
     codes = {name: code for code, name in enumerate(classes)}
     return np.array([codes[name] for name in labels.to_list()], np.int64)
-
-
-def _difference(ours: _Measured, theirs: _Measured) -> dict[str, float]:
-    return compare(
-        ours.intervals["auroc"],
-        theirs.intervals["auroc"],
-        ours.auroc_resampled - theirs.auroc_resampled,
-    )

@@ -68,14 +68,27 @@ class FinetuneResult:
 
     def table(self) -> str:
         """Return the AUROCs as lines of text, with what has to be known about them."""
-        lines = [f"{'labels':<14}{'model':<17}{'AUROC':<7}{'95 % interval':<17}balanced accuracy"]
+        rows = [
+            ("labels", "to learn + choose", "model", "AUROC", "95 % interval", "balanced accuracy")
+        ]
         for result in self.metrics["results"]:
             auroc, balanced = (result["metrics"][key] for key in ("auroc", "balanced_accuracy"))
-            interval = f"{auroc['low']:.3f} to {auroc['high']:.3f}"
-            lines.append(
-                f"{result['labels']:<14}{result['model']:<17}{auroc['value']:<7.3f}"
-                f"{interval:<17}{balanced['value']:.3f}"
+            known = auroc["low"] is not None
+            rows.append(
+                (
+                    result["labels"],
+                    f"{result['num_labels']} + {result['num_val_labels']}",
+                    result["model"],
+                    f"{auroc['value']:.3f}",
+                    f"{auroc['low']:.3f} to {auroc['high']:.3f}" if known else "not known",
+                    f"{balanced['value']:.3f}",
+                )
             )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         notes = [self.metrics["interval"]["note"], self.metrics["leakage"]["note"]]
         return "\n".join([*lines, *notes, *self.metrics["notes"]])
 
@@ -132,6 +145,8 @@ def finetune(
         seed=config.seed,
     )
     outcomes, kept = run_trials(bench, config, progress)
+    for note in _short_of_shots(outcomes, len(cohort.classes)):
+        cohort = cohort.noting(note)
     metrics = _describe(run, config, cohort) | measure(test, outcomes)
     used = cohort.with_parts()
     write_results(
@@ -172,6 +187,16 @@ def write_results(
 
 def _build_untrained(spec: EncoderSpec, device: torch.device) -> Backbone:
     return build_spec_backbone(spec).to(device)
+
+
+def _short_of_shots(outcomes: list[Outcome], num_classes: int) -> list[str]:
+    """Say where classes have fewer labels than were asked for."""
+    found = {
+        f"{one.budget}: a class has fewer, so it is {one.num_labels} labels in all"
+        for one in outcomes
+        if one.draw == 0 and one.budget.shots and one.num_labels < one.budget.shots * num_classes
+    }
+    return sorted(found)
 
 
 def _trained(kept: Kept, spec: EncoderSpec, cohort: Cohort) -> Trained:

@@ -30,15 +30,15 @@ class Interval:
 
     Attributes:
         value: On the test images as they are, averaged over draws.
-        low: 2.5th percentile over resamples of patients.
-        high: 97.5th percentile.
+        low: 2.5th percentile over resamples of patients; None where they are too few.
+        high: 97.5th percentile, likewise.
         sd: Standard deviation over draws (of labels, and of patients where there are folds);
             None for a single draw.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     sd: float | None
 
 
@@ -170,12 +170,14 @@ def confusion_matrix(
     Returns:
         One matrix per column of `weights`, `[classes, classes, columns]`.
     """
-    cells = np.zeros((num_classes**2, weights.shape[1]))
-    np.add.at(cells, truth * num_classes + decided, weights)
-    return cells.reshape(num_classes, num_classes, -1)
+    cells = np.zeros((num_classes**2, len(truth)))
+    cells[truth * num_classes + decided, np.arange(len(truth))] = 1.0
+    return (cells @ weights.astype(np.float64)).reshape(num_classes, num_classes, -1)
 
 
-def share_intervals(points: FloatArray, resampled: FloatArray) -> dict[str, list[list[float]]]:
+def share_intervals(
+    points: FloatArray, resampled: FloatArray
+) -> dict[str, list[list[float]] | None]:
     """Give the shares of the decisions on each true class their intervals.
 
     Args:
@@ -217,7 +219,7 @@ def mean_of_draws(draws: Sequence[FloatArray]) -> FloatArray:
     return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
 
 
-def compare(ours: Interval, theirs: Interval, paired: FloatArray) -> dict[str, float]:
+def compare(ours: Interval, theirs: Interval, paired: FloatArray) -> dict[str, float | None]:
     """Describe a difference of values by the interval of `paired`, its value per resample."""
     low, high = np.nanpercentile(paired, CONFIDENCE)
     return {"value": ours.value - theirs.value, "low": float(low), "high": float(high)}

@@ -2,7 +2,7 @@
 
 from medssl.report import words
 from medssl.report.inputs import Inputs
-from medssl.report.results import SCRATCH, Results
+from medssl.report.results import SCRATCH, Result, Results
 from medssl.run_data import choose_backbone, training_rows
 from sslcore.report import writing
 from sslcore.report.comparing import verdict
@@ -43,8 +43,14 @@ def summary(inputs: Inputs) -> str:
     test = results.data.test
     tested = f"{writing.count(test.images, 'image')}"
     if test.patients is not None:
-        other = "other " if results.split == "patient" else ""
-        tested += f" of {writing.count(test.patients, other + 'patient')}"
+        tested += f" of {writing.count(test.patients, _other(results) + 'patient')}"
+    if results.leakage and results.leakage.test_seen_in_pretraining:
+        tested += ", which the encoder had seen without labels"
+    if results.mode == "distilled":
+        return (
+            f"{text} A classifier of {_classes(results)} that began there, with {learnt}, taught a"
+            f" small student on unlabelled images; the student's numbers, tested on {tested}."
+        )
     how = "fine-tuned" if results.main_model == "finetuned" else "used"
     return (
         f"{text} It was then {how} to tell {_classes(results)} apart, learning from {learnt};"
@@ -71,13 +77,20 @@ def _tile(results: Results, labels: str) -> Tile | None:
     theirs = results.measure(labels, SCRATCH, "auroc")
     text, tone = verdict(results.against_scratch(labels, "auroc"), "from scratch")
     return Tile(
-        title=f"AUROC, {words.amount(labels)} ({found.num_labels:,})",
+        title=f"AUROC, {words.amount(labels)} ({_counted(found)})",
         value=writing.decimals(ours.value),
         interval=writing.interval(ours),
         versus=f"from scratch {writing.decimals(theirs.value)}" if theirs else "",
         verdict=text,
         tone=tone,
     )
+
+
+def _counted(result: Result) -> str:
+    """Return how many labels were learnt from, and how many settings were chosen by."""
+    if result.num_val_labels is None:
+        return f"{result.num_labels:,}"
+    return f"{result.num_labels:,} + {result.num_val_labels:,} to choose by"
 
 
 def _typical_amount(results: Results) -> str:
@@ -109,6 +122,12 @@ def _images(inputs: Inputs) -> str:
     text = writing.count(len(rows), "image")
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
     return f"{text} of {writing.count(patients, 'patient')}" if patients else text
+
+
+def _other(results: Results) -> str:
+    """Say that test patients are others than all that anything was learnt from, if they are."""
+    seen = results.leakage.test_seen_in_pretraining if results.leakage else 0
+    return "other " if results.split == "patient" and not seen else ""
 
 
 def _classes(results: Results) -> str:

@@ -15,8 +15,8 @@ class Shares(Record):
     """Shares of the decisions on each true class, and their 95 % intervals."""
 
     value: list[list[float]]
-    low: list[list[float]]
-    high: list[list[float]]
+    low: list[list[float]] | None = None
+    high: list[list[float]] | None = None
 
 
 class Result(Record):
@@ -24,6 +24,7 @@ class Result(Record):
 
     labels: str
     num_labels: int
+    num_val_labels: int | None = None
     model: str
     metrics: dict[str, Measure]
     fraction: float | None = None

@@ -100,7 +100,7 @@ def confusion(
 
 
 def _share(value: float, shares: Shares | None, truth: int, guess: int) -> str:
-    if not shares:
+    if not shares or shares.low is None or shares.high is None:
         return writing.percent(value)
     low, high = shares.low[truth][guess], shares.high[truth][guess]
     return f"{writing.percent(value)} ({100 * low:.0f} to {100 * high:.0f})"

@@ -315,3 +315,17 @@ def test_version_is_one_line() -> None:
     result = invoke("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith("medssl ")
+
+
+def test_another_method_for_a_run_that_goes_on_drops_the_settings_of_the_old_one(
+    tmp_path: Path, pretrained: list[tuple[PretrainConfig, Path, bool]]
+) -> None:
+    config = PretrainConfig.model_validate(
+        {"data": {"path": "images"}, "method": {"name": "simclr", "temperature": 0.3}}
+    )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(dump_config(config))
+    result = invoke("pretrain", "--out", tmp_path / "run", "--resume", "--method", "byol")
+    assert result.exit_code == 0, result.output  # the run itself then refuses, by name
+    ((given, _, _),) = pretrained
+    assert given.method.name == "byol"

@@ -1,6 +1,7 @@
 """The classifier that fine-tuning leaves: used on other images, and passed on to a student."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from medssl.config import DistillConfig, EmbedConfig, FinetuneConfig, ReportConf
 from medssl.errors import DataError
 from medssl.fewlabels import distill as job
 from medssl.fewlabels.classifier import Classifier, load_classifier
-from medssl.fewlabels.distill import Distillation, distill
+from medssl.fewlabels.distill import distill
 from medssl.fewlabels.finetune import FinetuneResult, finetune
+from medssl.fewlabels.student import Distillation
 from medssl.manifest import read_manifest, write_manifest
 from medssl.predict import predict
 from medssl.pretrain import pretrain
@@ -96,6 +98,8 @@ def test_the_classifier_kept_is_the_one_with_most_labels_and_gives_its_predictio
     both = before.join(table, on="sample")
     assert len(both) == len(before)
     assert (both["predicted"] == both["predicted_right"]).all()
+    assert both["part"].is_null().all()
+    assert found.learnt == len(kept.learnt) == len(table) - table["part"].null_count()
     chances, again = (np.stack(both[name]) for name in ("probabilities", "probabilities_right"))
     assert again == pytest.approx(chances, abs=1e-5)
 
@@ -153,7 +157,7 @@ def test_a_student_comes_close_to_its_teacher_without_a_label(
     teacher = next(one for one in before["results"] if one["model"] == "finetuned")
     assert metrics["data"] == before["data"]
     assert teacher["labels"] in ("100%", "2 per class")
-    assert "none of them of a test patient" in metrics["notes"][0]
+    assert "without those of test patients; teacher" in metrics["notes"][0]
 
     kept = load_classifier(tmp_path / "student", device=torch.device("cpu"))
     assert kept.about["model"] == "distilled"
@@ -224,7 +228,7 @@ def toy(seed: int) -> Classifier:
 def test_what_cannot_be_distilled_says_why(results: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backbone: unknown 'resnet11'; .*resnet10"):
         call(results, tmp_path / "a", backbone="resnet11")
-    with pytest.raises(ConfigError, match=r"batch_size 64 is more than the \d+ images"):
+    with pytest.raises(ConfigError, match=r"batch_size 64 is more than .* of test patients"):
         call(results, tmp_path / "a", batch_size=64)
     with pytest.raises(OutputError, match="give another name with --out"):
         call(results, results)
@@ -234,3 +238,35 @@ def test_what_cannot_be_distilled_says_why(results: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="without those of test patients"):
         call(results, tmp_path / "a", data=tmp_path / "test.parquet")
     assert not (tmp_path / "a").exists()
+
+
+def test_results_of_folds_have_no_test_part_to_measure_a_student_on(
+    results: Path, tmp_path: Path
+) -> None:
+    config = FinetuneConfig(fractions=(1.0,), repeats=1, folds=2, steps=2, bootstrap=5)
+    with Progress("finetune") as progress:
+        finetune(results.parent / "run", config, tmp_path / "ff", data=None, progress=progress)
+    with pytest.raises(DataError, match=r"learnt from \d+ of 48 test images, as with --folds"):
+        call(tmp_path / "ff", tmp_path / "student", batch_size=2)
+
+
+def test_results_that_are_not_whole_say_so(results: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(results, broken)
+    for content, words in (("{", "not what medssl finetune writes"), ("{}", "without data")):
+        (broken / "metrics.json").write_text(content)
+        with pytest.raises(DataError, match=words):
+            call(broken, tmp_path / "a")
+    found = json.loads((results / "metrics.json").read_text())
+    (broken / "metrics.json").write_text(json.dumps(found | {"run": str(tmp_path / "moved")}))
+    with pytest.raises(DataError, match=r"where the encoder was trained, is gone; give images"):
+        call(broken, tmp_path / "a")
+
+
+def test_a_split_by_image_leaves_images_out_not_patients(results: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "by_image"
+    shutil.copytree(results, broken)
+    found = json.loads((results / "metrics.json").read_text())
+    (broken / "metrics.json").write_text(json.dumps(found | {"split": "image"}))
+    note = call(broken, tmp_path / "a", steps=2, scratch_steps=2).metrics["notes"][0]
+    assert "images without those of test images; teacher" in note

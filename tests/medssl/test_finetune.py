@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from medssl.config import FinetuneConfig
+from medssl.config import FinetuneConfig, ReportConfig
 from medssl.errors import DataError
 from medssl.fewlabels.cohort import gather_cohort, sorted_classes
 from medssl.fewlabels.evaluation import MODELS, PREDICTIONS_SCHEMA
@@ -20,6 +20,7 @@ from medssl.fewlabels.metrics import METRICS
 from medssl.fewlabels.trials import list_budgets
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
+from medssl.report.build import write_report
 from medssl.run_folder import RunFolder
 from sslcore.config import resolve_config
 from sslcore.console import Progress
@@ -291,3 +292,32 @@ def test_the_encoder_of_an_unfinished_run_is_noted_with_the_numbers(
     assert said in capsys.readouterr().err
     assert [note for note in result.metrics["notes"] if said in note]
     assert "stands at" not in str(call(run, tmp_path / "others").metrics["notes"])
+
+
+def test_more_shots_than_there_are_images_are_told(run: Path, tmp_path: Path) -> None:
+    result = call(run, tmp_path / "results", shots=(2, 1000))
+    (note,) = [note for note in result.metrics["notes"] if "per class" in note]
+    count = next(r for r in result.metrics["results"] if r["shots"] == 1000)["num_labels"]
+    assert note == f"1000 per class: a class has fewer, so it is {count} labels in all"
+    lines = result.table().splitlines()
+    assert lines[0].split("  ")[0] == "labels"
+    assert f"1000 per class  {count} + " in result.table()
+
+
+def test_too_few_test_patients_give_no_interval_and_say_so(run: Path, tmp_path: Path) -> None:
+    patients = [f"p{row // 8}" for row in range(COUNT)]
+    labels = ["striped" if row // 8 % 2 else "plain" for row in range(COUNT)]
+    data = other_data(tmp_path / "data", patient=patients, label=labels)
+    result = call(run, tmp_path / "results", data=data, shots=(2,))
+    assert result.metrics["interval"]["note"].startswith("no intervals: a class is on 1 of 2 test")
+    for one in result.metrics["results"]:
+        assert one["metrics"]["auroc"]["value"] is not None
+        assert one["metrics"]["auroc"]["low"] is one["metrics"]["auroc"]["high"] is None
+        assert one["confusion_share"]["low"] is None
+    assert {one["difference"]["low"] for one in result.metrics["comparisons"]} == {None}
+    assert "not known" in result.table()
+    with Progress("report") as progress:
+        page = write_report(tmp_path / "results", ReportConfig(), None, progress=progress)
+    text = page.read_text(encoding="utf-8")
+    assert "no intervals: a class is on" in text.lower()
+    assert "than from scratch" not in text

@@ -74,7 +74,10 @@ def test_splits_are_taken_where_given(tmp_path: Path) -> None:
 
 def test_labels_that_name_no_image_show_the_shape_of_both_sides(tmp_path: Path) -> None:
     message = refusal(tmp_path, "path,label\nq/1.png,1\nq/2.png,1\nDoe_Jane/31.png,2\n")
-    assert "names like a/9.aaa and aaa_aaaa/99.aaa, the images like a/a.aaa" in message
+    assert (
+        "its 3 names are like a/9.aaa and aaa_aaaa/99.aaa, the 3 of the images like a/a.aaa"
+        in message
+    )
     assert "Doe" not in message
 
 
