@@ -1,4 +1,4 @@
-"""Two processes on the halves of a batch equal one process on the whole: value and gradient."""
+"""Processes on the parts of a batch equal one process on the whole: value and gradient."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ from sslcore.views import ViewBatch
 from tests.reference.waves import wave
 from tests.sslcore.toy_tokens import ToyTokens, as_image
 
-ROWS = 6
+ROWS = 12  # of all processes together
+WORLDS = (2, 4)
+UNEVEN = {2: [6, 2], 4: [3, 1, 2, 2]}  # parts of 8 rows
 ONE_GROUP = (
     *("moco", "triplet with memory", "supcon", "nnclr"),
     *("swav", "dino", "dinov2", "dinov2 softmax", "dinov3"),
@@ -96,30 +98,32 @@ def methods() -> dict[str, ViewMethod]:
     }
 
 
-def batch(name: str, step: int, *, segments: bool) -> list[ViewBatch[Tensor]]:
-    """The parts of two processes; joined by `joined`."""
+def batch(name: str, step: int, *, world: int, segments: bool) -> list[ViewBatch[Tensor]]:
+    """The parts of all processes; joined by `joined`."""
     generator = torch.Generator().manual_seed(step)
-    parts = []
-    for rank in range(2):
-        x = torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
-        noise = 0.3 * torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
+    rows, parts = ROWS // world, []
+    for rank in range(world):
+        x = torch.randn(rows, 5, generator=generator, dtype=torch.float64)
+        noise = 0.3 * torch.randn(rows, 5, generator=generator, dtype=torch.float64)
         views = tuple(as_image(view, 4) if "dinov" in name else view for view in (x, x + noise))
-        keys = derive_keys(torch.arange(ROWS), rank, step)
-        labels = torch.arange(ROWS) % 4 - 1
-        parts.append(ViewBatch(views, (2, 4) if segments else (), keys, labels))
+        keys = derive_keys(torch.arange(rows), rank, step)
+        labels = torch.arange(rows) % 4 - 1
+        third = rows // 3
+        parts.append(ViewBatch(views, (third, rows - third) if segments else (), keys, labels))
     return parts
 
 
 def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
-    """Segment by segment, the rows of both processes."""
-    sizes = parts[0].segments or (ROWS,)
+    """Segment by segment, the rows of all processes."""
+    sizes = parts[0].segments or (len(parts[0].views[0]),)
     views = []
     for view in (0, 1):
         pieces = zip(*(part.views[view].split(list(sizes)) for part in parts), strict=True)
         views.append(torch.cat([torch.cat(piece) for piece in pieces]))
     keys = torch.cat([part.keys for part in parts if part.keys is not None])
     labels = torch.cat([part.labels for part in parts if part.labels is not None])
-    return ViewBatch(tuple(views), tuple(2 * n for n in parts[0].segments), keys, labels)
+    segments = tuple(len(parts) * n for n in parts[0].segments)
+    return ViewBatch(tuple(views), segments, keys, labels)
 
 
 def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[Any]]) -> Result:
@@ -137,37 +141,41 @@ def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[An
     return loss.item(), grads, method.state_dict()
 
 
-def work(rank: int, folder: Path) -> None:
+def work(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world
     )
     results: dict[str, Result] = {}
     for segments in (False, True):
         for name, method in methods().items():
             if segments and name in ONE_GROUP:
                 continue
-            parts = [batch(name, step, segments=segments)[rank] for step in (0, 1)]
+            parts = [batch(name, step, world=world, segments=segments) for step in (0, 1)]
             results[f"{name} {segments}"] = two_steps(
-                method, DistributedDataParallel(method), parts
+                method, DistributedDataParallel(method), [each[rank] for each in parts]
             )
     z = torch.arange(3.0)[:, None] + 10 * rank
-    assert world_size() == 2
-    assert gather_rows(z)[:, 0].tolist() == [0, 1, 2, 10, 11, 12]
-    assert own_part(torch.arange(5)).tolist() == [[0, 2, 4], [1, 3]][rank]
-    uneven = wave(8, 6, 0.3).split([6, 2])[rank]
-    torch.testing.assert_close(sinkhorn(uneven), SHARES.split([6, 2])[rank])
+    assert world_size() == world
+    assert gather_rows(z)[:, 0].tolist() == [
+        10 * each + n for each in range(world) for n in range(3)
+    ]
+    assert own_part(torch.arange(5)).tolist() == list(range(rank, 5, world))
+    uneven = wave(8, 6, 0.3).split(UNEVEN[world])[rank]
+    torch.testing.assert_close(sinkhorn(uneven), SHARES.split(UNEVEN[world])[rank])
     torch.save(results, folder / f"results-{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def both_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
-    folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(work, args=(folder,), nprocs=2)
+@pytest.fixture(scope="module", params=WORLDS, ids="{} processes".format)
+def all_ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Result]]:
+    folder, world = tmp_path_factory.mktemp("processes"), request.param
+    mp.spawn(work, args=(world, folder), nprocs=world)
     return [
         torch.load(folder / f"results-{rank}.pt", weights_only=True)  # noqa: TID251
-        for rank in (0, 1)
+        for rank in range(world)
     ]
 
 
@@ -178,13 +186,13 @@ CASES = [(name, False) for name in methods()] + [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "segments"), CASES)
-def test_two_processes_equal_one_on_the_joined_batch(
-    name: str, segments: bool, both_ranks: list[dict[str, Result]]
+def test_processes_equal_one_on_the_joined_batch(
+    name: str, segments: bool, all_ranks: list[dict[str, Result]]
 ) -> None:
-    method = methods()[name]
-    whole = [joined(batch(name, step, segments=segments)) for step in (0, 1)]
+    method, world = methods()[name], len(all_ranks)
+    whole = [joined(batch(name, step, world=world, segments=segments)) for step in (0, 1)]
     loss, grads, state = two_steps(method, method, whole)
-    outputs = [results[f"{name} {segments}"] for results in both_ranks]
+    outputs = [results[f"{name} {segments}"] for results in all_ranks]
     # Where rows are not compared each process reports the loss of its own rows.
     losses = torch.tensor([output[0] for output in outputs])
     torch.testing.assert_close(losses.mean().item(), loss, rtol=1e-5, atol=1e-5)
@@ -195,11 +203,11 @@ def test_two_processes_equal_one_on_the_joined_batch(
 
 @pytest.mark.slow
 def test_rows_compared_across_processes_give_all_of_them_the_same_loss(
-    both_ranks: list[dict[str, Result]],
+    all_ranks: list[dict[str, Result]],
 ) -> None:
     for name in ("simclr", "barlow_twins", "vicreg", "triplet", "triplet with memory"):
-        first, second = (results[f"{name} False"][0] for results in both_ranks)
-        assert first == pytest.approx(second, rel=1e-12), name
+        first, *others = (results[f"{name} False"][0] for results in all_ranks)
+        assert others == [pytest.approx(first, rel=1e-12)] * len(others), name
 
 
 def test_one_process_gathers_its_own_rows() -> None:
