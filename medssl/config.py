@@ -95,8 +95,9 @@ class BackboneConfig(Section):
     registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
     weights: str | None = Field(
         None,
-        description="of an hf_ network: folder with config.json and model.safetensors, or with"
-        " download a name on the hub; random by default",
+        description="to go on from: the folder of an earlier run with the same network; of an hf_"
+        " network a folder with config.json and model.safetensors, or with download a name on the"
+        " hub; random by default",
     )
     download: bool = Field(False, description="fetch the weights from the hub if they are not here")
     compile: bool = Field(False, description="torch.compile; methods that hide patches go past it")

@@ -12,6 +12,7 @@ from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
+from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.views import choose_local_size, choose_preset
 from sslcore.config import suggest
@@ -99,10 +100,11 @@ def check_names(config: PretrainConfig) -> None:
     known = (*KNOWN, *HUB_KNOWN)
     if name not in known:
         raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, known)}")
-    if config.backbone.weights and name not in HUB_KNOWN:
+    weights = config.backbone.weights
+    if weights and name not in HUB_KNOWN and not RunFolder(Path(weights)).encoder.exists():
         raise ConfigError(
-            f"backbone.weights {config.backbone.weights}: only {', '.join(HUB_KNOWN)} take"
-            f" weights, not {name}; set backbone.name"
+            f"backbone.weights {weights}: {name} takes the folder of an earlier run; those of"
+            f" transformers are for {', '.join(HUB_KNOWN)}, set backbone.name"
         )
 
 

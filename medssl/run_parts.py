@@ -1,6 +1,7 @@
 """All that one pretraining run is made of, built from the files in its folder."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lightning_fabric import Fabric
 from monai.networks.nets.efficientnet import MBConvBlock
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from medssl.backbone import Backbone, with_head_layer
 from medssl.backbones import build_backbone
 from medssl.config import PretrainConfig
-from medssl.encoder import EncoderSpec, build_spec_views
+from medssl.encoder import EncoderSpec, build_spec_views, load_encoder
 from medssl.health import HealthImages, class_numbers, pick_images
 from medssl.hub_backbones import HUB_KNOWN, build_hub_backbone
 from medssl.loading.dataset import CanvasDataset
@@ -101,7 +102,7 @@ def _build_run_backbone(config: PretrainConfig, channels: int) -> Backbone:
     name, settings, size = choose_backbone(config), config.backbone, config.image_size
     if name in HUB_KNOWN:
         return build_hub_backbone(name, settings, channels=channels, image_size=size)
-    return build_backbone(
+    backbone = build_backbone(
         name,
         channels=channels,
         image_size=size,
@@ -110,6 +111,41 @@ def _build_run_backbone(config: PretrainConfig, channels: int) -> Backbone:
         pooling=settings.pooling,
         registers=settings.registers,
     )
+    if settings.weights:
+        _begin_at(backbone, Path(settings.weights), config, channels)
+    return backbone
+
+
+def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: int) -> None:
+    """Take the weights of an earlier run's encoder, without a layer of its head.
+
+    Raises:
+        CheckpointError: It left none.
+        ConfigError: They are of another network.
+    """
+    earlier = load_encoder(run)
+    spec, settings = earlier.spec, config.backbone
+    network = earlier.backbone.net[0] if spec.head_layer else earlier.backbone  # type: ignore[index]
+    asked = {
+        "backbone.name": (choose_backbone(config), spec.backbone),
+        "backbone.stem": (settings.stem, spec.stem),
+        "backbone.width": (settings.width, spec.width),
+        "backbone.pooling": (settings.pooling, spec.pooling),
+        "backbone.registers": (settings.registers, spec.registers),
+        "data.channels": (channels, spec.channels),
+    }
+    differing = [f"{key}={theirs}" for key, (ours, theirs) in asked.items() if ours != theirs]
+    if differing:
+        raise ConfigError(
+            f"backbone.weights {run}: of another network than this run's; set {' '.join(differing)}"
+        )
+    try:
+        backbone.load_state_dict(network.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"backbone.weights {run}: of {spec.image_size} px, and do not fit image_size"
+            f" {config.image_size}; set image_size={spec.image_size}"
+        ) from error
 
 
 def describe(parts: RunParts, fabric: Fabric) -> str:
