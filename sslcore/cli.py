@@ -34,7 +34,8 @@ ReportFile = Annotated[
 
 def build_app() -> typer.Typer:
     """Return an empty command line with plain help, in half the time of a coloured one."""
-    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     return typer.Typer(
         no_args_is_help=True,
         add_completion=False,

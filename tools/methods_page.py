@@ -42,6 +42,18 @@ test images. "Untrained" and "pixels" are linear probes.
 """
 
 
+_COST = """
+## What a step costs
+
+Two full views on one core of a processor (`benchmarks/methods_cost.py`), as a multiple of a plain
+forward and backward of the same network ({plain}). Smaller crops, where a method has them by
+default, come on top. The limits are 1.6 for methods with a teacher, 1.15 for others.
+
+| method | network | teacher | time | most memory |
+|---|---|---|---|---|
+"""
+
+
 def page() -> str:
     """Return the whole page."""
     families: dict[str, list[type[MethodSection]]] = {}
@@ -50,7 +62,7 @@ def page() -> str:
     text = _HEAD
     for family, configs in families.items():
         text += f"\n## {family.capitalize()}\n\n{_COLUMNS}" + "".join(map(_row, configs))
-    return text + _learnt()
+    return text + _cost() + _learnt()
 
 
 def _row(config: type[MethodSection]) -> str:
@@ -61,6 +73,21 @@ def _row(config: type[MethodSection]) -> str:
         f"| `{_name(config)}` ({about.title}) | {'; '.join(needs)} | {about.choose} |"
         f" {about.source} |\n"
     )
+
+
+def _cost() -> str:
+    file = RESULTS / "methods_cost.json"
+    if not file.exists():
+        return ""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    rows = [
+        f"| `{name}` | {row['network']} | {'yes' if row['teacher'] else 'no'} |"
+        f" {row['time_ratio']:.2f} | {row['memory_ratio']:.2f} |\n"
+        for name, row in ((_name(each), found["methods"].get(_name(each))) for each in CONFIGS)
+        if row
+    ]
+    plain = f"batches of {found['batch']} images of {found['size_px']} px"
+    return _COST.format(plain=plain) + "".join(rows)
 
 
 def _learnt() -> str:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from medssl.config import (
     ReportConfig,
     ScanConfig,
 )
+from sslcore.cli import build_app
 from sslcore.config import Section, dump_config
 
 
@@ -329,3 +331,18 @@ def test_another_method_for_a_run_that_goes_on_drops_the_settings_of_the_old_one
     assert result.exit_code == 0, result.output  # the run itself then refuses, by name
     ((given, _, _),) = pretrained
     assert given.method.name == "byol"
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)],
+)
+def test_threads_wait_as_the_user_says_else_for_a_moment(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    build_app()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
