@@ -54,7 +54,8 @@ def _few_labels(results: Results) -> Section:
     parts: list[Part] = [Drawings(tuple(drawings))]
     if SCRATCH not in results.models:
         parts.append(Note("These results hold no model that was trained from scratch."))
-    lead = f"{main}, against the same network without pretraining, on the same labels."
+    rival = "trained on the labels alone" if results.mode == "distilled" else "without pretraining"
+    lead = f"{main}, against the same network {rival}, on the same labels."
     return Section("few-labels", "Few labels", tuple(parts), lead)
 
 
