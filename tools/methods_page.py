@@ -47,8 +47,8 @@ _COST = """
 
 Two full views on one core of a processor (`benchmarks/methods_cost.py`), as a multiple of a plain
 forward and backward of the same network ({plain}). Smaller crops, where a method has them by
-default, come on top. The limits are 1.6 for methods with a teacher, 1.15 for others; rotation encodes
-four turns of every view and jigsaw nine small tiles, so they are above it by what they are.
+default, come on top. The limits are 1.6 for methods with a teacher, 1.15 for others; rotation
+encodes four turns of every view and jigsaw nine small tiles: above it by what they are.
 
 | method | network | teacher | time | most memory |
 |---|---|---|---|---|
