@@ -6,7 +6,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sslcore.distributed import gather_rows
 from sslcore.errors import ShapeError
 from sslcore.methods.method import StepOutput, ViewMethod, all_views, average
 from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
@@ -112,7 +111,6 @@ class Moco(ViewMethod):
         self.queue = queue
         self.momentum = momentum
         self.temperature = temperature
-        self._pending: list[Tensor] = []
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare the student's first view with the teacher's second; see `Method.forward`.
@@ -126,8 +124,7 @@ class Moco(ViewMethod):
             raise ShapeError("MoCo has one queue and cannot keep segments apart")
         view_a, view_b, *crops = all_views(batch)
         keys = unit_rows(self.teacher(view_b))
-        if self.training:
-            self._pending = [keys]
+        self.queue.stage(keys)
         return average([self._compare(self.student(view), keys) for view in (view_a, *crops)])
 
     def _compare(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -137,7 +134,5 @@ class Moco(ViewMethod):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Queue the keys of this step, of all processes, and move the teacher."""
-        for keys in self._pending:
-            self.queue.push(gather_rows(keys))
-        self._pending = []
+        self.queue.push_staged()
         self.teacher.update(self.student, momentum=self.momentum)

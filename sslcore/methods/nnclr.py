@@ -80,7 +80,6 @@ class NNCLR(ViewMethod):
         self.predictor = predictor
         self.queue = queue
         self.temperature = temperature
-        self._pending: list[Tensor] = []
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare neighbours of the full views with all other views; see `Method.forward`.
@@ -93,8 +92,7 @@ class NNCLR(ViewMethod):
         z = [self.student(view) for view in all_views(batch)]
         p = [self.predictor(each) for each in z]
         neighbours = [self._nearest(full.detach()) for full in z[:2]]
-        if self.training:
-            self._pending = [unit_rows(z[0].detach())]
+        self.queue.stage(unit_rows(z[0].detach()))
         return average(
             [self._compare(neighbours[full], p[other]) for full, other in directed_pairs(len(z))]
         )
@@ -109,6 +107,4 @@ class NNCLR(ViewMethod):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Queue the projections of this step, of all processes."""
-        for projections in self._pending:
-            self.queue.push(gather_rows(projections))
-        self._pending = []
+        self.queue.push_staged()

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sslcore.distributed import gather_rows, own_part
+from sslcore.distributed import own_part
 from sslcore.errors import ShapeError
 from sslcore.methods.method import StepOutput, ViewMethod, all_views, average, directed_pairs
 from sslcore.methods.settings import About, HeadDims, MethodSection, Rates, ViewNeeds
@@ -107,7 +107,6 @@ class Swav(ViewMethod):
         self.epsilon = epsilon
         self.queue_from = queue_from
         self.frozen_until = frozen_until
-        self._pending: list[Tensor] = []
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Predict the assignment of the full views from all other views; see `Method.forward`.
@@ -120,8 +119,8 @@ class Swav(ViewMethod):
         done = self.progress.value
         z = [self.student(view) for view in all_views(batch)]
         scores = [self.prototypes(each, frozen=done < self.frozen_until) for each in z]
-        if self.training:
-            self._pending = [unit_rows(each.detach()) for each in z[:2]]
+        if self.queue is not None:
+            self.queue.stage(*(unit_rows(each.detach()) for each in z[:2]))
         past = self._past(done)
         targets = [self._assign(each.detach(), past) for each in scores[:2]]
         terms = {
@@ -154,6 +153,4 @@ class Swav(ViewMethod):
         """Queue the projections of this step, of all processes."""
         self.progress.move(progress)
         if self.queue is not None:
-            for projections in self._pending:
-                self.queue.push(gather_rows(projections))
-        self._pending = []
+            self.queue.push_staged()

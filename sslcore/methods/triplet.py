@@ -89,7 +89,6 @@ class Triplet(ViewMethod):
         self.student = student
         self.objective = objective
         self.memory = memory
-        self._pending: list[Tensor] = []
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare two views; see `Method.forward`.
@@ -100,8 +99,8 @@ class Triplet(ViewMethod):
         if batch.segments and self.memory is not None:
             raise ShapeError("the triplet method has one memory and cannot keep segments apart")
         z = [self.student(view) for view in all_views(batch)]
-        if self.training and self.memory is not None:
-            self._pending = [unit_rows(each.detach()) for each in z[:2]]
+        if self.memory is not None:
+            self.memory.stage(*(unit_rows(each.detach()) for each in z[:2]))
         return average(
             [
                 per_segment(self._compare, z[full], z[other], batch.segments)
@@ -120,6 +119,4 @@ class Triplet(ViewMethod):
     def after_step(self, progress: float) -> None:
         """Remember the projections of this step, of all processes."""
         if self.memory is not None:
-            for projections in self._pending:
-                self.memory.push(gather_rows(projections))
-        self._pending = []
+            self.memory.push_staged()

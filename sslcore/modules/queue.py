@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sslcore.distributed import gather_rows
 from sslcore.errors import ShapeError
 from sslcore.numerics import unit_rows
 
@@ -22,6 +23,21 @@ class FeatureQueue(nn.Module):
             raise ShapeError(f"expected a queue of at least one key, got {size} x {dim}")
         self.register_buffer("keys", unit_rows(torch.randn(size, dim)))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+        self._staged: list[Tensor] = []
+
+    def stage(self, *keys: Tensor) -> None:
+        """Keep keys of this step, each `[batch, dim]`, for `push_staged`; only in training.
+
+        A forward pass must not move the queue: it may be repeated, and others compare with it.
+        """
+        if self.training:
+            self._staged = [each.detach() for each in keys]
+
+    def push_staged(self) -> None:
+        """Push what was staged, of all processes."""
+        for keys in self._staged:
+            self.push(gather_rows(keys))
+        self._staged = []
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> Tensor:
