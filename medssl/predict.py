@@ -7,6 +7,7 @@ import polars as pl
 import torch
 
 from medssl.config import EmbedConfig
+from medssl.embed import KNOWN
 from medssl.fewlabels.classifier import Trained, load_classifier
 from medssl.fewlabels.probe import decide
 from medssl.manifest import Manifest
@@ -15,8 +16,7 @@ from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
 
-_NAMES = ("sample", "patient", "label", "split")
-_COLUMNS = (*_NAMES, "predicted", "probabilities", "part")
+_COLUMNS = (*KNOWN, "predicted", "probabilities", "part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def prediction_table(
     found = classifier.encoder.encode(manifest, batch_size=batch_size, progress=progress)
     chances = classifier.probe.probabilities(found.values)
     decided = decide(chances, classifier.shares)
-    table = manifest.rows[found.rows.tolist()].select(_NAMES)
+    table = manifest.rows[found.rows.tolist()].select(KNOWN)
     learnt = classifier.learnt.select("sample", "part")
     return table.with_columns(
         pl.Series("predicted", [classifier.classes[code] for code in decided]),

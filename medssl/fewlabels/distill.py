@@ -14,11 +14,12 @@ import polars as pl
 from lightning_fabric import Fabric
 
 from medssl.config import DistillConfig
+from medssl.embed import encoded_table
 from medssl.encoder import Encoder, EncoderSpec, build_spec_backbone
 from medssl.errors import DataError
 from medssl.fewlabels.classifier import Classifier, Trained, load_classifier
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
-from medssl.fewlabels.finetune import FinetuneResult, embedding_table, measure, write_results
+from medssl.fewlabels.finetune import FinetuneResult, measure, write_results
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
@@ -45,6 +46,8 @@ from sslcore.files import require_new_folder
 from sslcore.random import seeded
 from sslcore.training.loop import LoopSettings, StepRecord, fit
 from sslcore.training.settings import RunConfig
+
+_BATCH = 256  # images at a time, where none is learnt from
 
 
 def distill(
@@ -192,6 +195,7 @@ class _Bench:
         self._fabric = fabric
         self._progress = progress
         self._images = open_labelled_images(labelled, spec, cache_gb=1, device=fabric.device)
+        self._train, self._val = (self._learnt(part) for part in ("train", "val"))
 
     def distilled(self, pool: Manifest) -> Classifier:
         """Train the student."""
@@ -231,8 +235,8 @@ class _Bench:
             train_classifier(
                 network,
                 self._images,
-                self._learnt("train"),
-                self._learnt("val"),
+                self._train,
+                self._val,
                 plan,
                 fabric=self._fabric,
                 on_step=self._show("scratch"),
@@ -247,18 +251,16 @@ class _Bench:
             budget=LabelBudget(fraction=about["fraction"], shots=about["shots"]),
             draw=0,
             model=model,
-            num_labels=len(self._learnt("train").rows),
-            num_val_labels=len(self._learnt("val").rows),
+            num_labels=len(self._train.rows),
+            num_val_labels=len(self._val.rows),
             rows=self.test,
             predictions=Predictions(chances, decide(chances, self._teacher.shares)),
         )
 
     def embeddings(self, student: Classifier) -> pl.DataFrame:
         """Return the student's vectors of all labelled images."""
-        found = Encoder(student.backbone, self._spec).encode(
-            self._labelled, progress=self._progress
-        )
-        return embedding_table(self._labelled, found.rows, found.values)
+        encoder = Encoder(student.backbone, self._spec)
+        return encoded_table(encoder, self._labelled, _BATCH, self._progress)[0]
 
     def _new_student(self) -> Classifier:
         with seeded(self._config.seed):

@@ -21,14 +21,14 @@ import torch
 
 from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
+from medssl.embed import embedding_table
 from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder, unfinished
 from medssl.fewlabels.classifier import LEARNT_SCHEMA, Trained
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
 from medssl.fewlabels.labelled_images import open_labelled_images
-from medssl.fewlabels.metrics import IntArray
-from medssl.fewlabels.probe import ENOUGH_VAL, FeatureArray, class_shares
+from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
 from medssl.fewlabels.split import joined_groups
 from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
@@ -252,11 +252,3 @@ def measure(test: TestSet, outcomes: list[Outcome]) -> dict[str, Any]:
         "results": results,
         "comparisons": comparisons,
     }
-
-
-def embedding_table(manifest: Manifest, rows: IntArray, values: FeatureArray) -> pl.DataFrame:
-    """Return a row per image that could be read; `values` are of the `rows` of the manifest."""
-    column = pl.Series("embedding", values.tolist(), dtype=pl.List(pl.Float32))
-    known = manifest.rows[rows.tolist()].select("sample", "patient", "label", "split")
-    table: pl.DataFrame = known.with_columns(column)
-    return table

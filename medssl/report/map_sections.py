@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from medssl.config import ReportConfig, Window
-from medssl.embed import embedding_table
+from medssl.embed import encoded_table
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
 from medssl.report import words
@@ -116,7 +116,7 @@ def _embeddings(inputs: Inputs, config: ReportConfig) -> tuple[pl.DataFrame | No
     some = replace(inputs.gallery, rows=rows[evenly(len(rows), config.map_points).tolist()])
     try:
         encoder = load_encoder(inputs.run, device=torch.device(choose_device(config.device)))
-        table, _ = embedding_table(encoder, some, config.batch_size)
+        table, _ = encoded_table(encoder, some, config.batch_size)
     except (CheckpointError, DataError):
         return None, 0
     return table, len(rows)
