@@ -33,3 +33,10 @@ def with_head_layer(backbone: Backbone, layer: nn.Sequential) -> Backbone:
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"expected a layer that begins with a Linear, got {type(linear).__name__}")
     return Backbone(nn.Sequential(backbone, layer), linear.out_features)
+
+
+def without_head_layer(backbone: Backbone) -> nn.Module:
+    """Undo `with_head_layer`: return the network alone; weights are shared."""
+    if not isinstance(backbone.net, nn.Sequential):
+        raise TypeError(f"expected what with_head_layer made, got {type(backbone.net).__name__}")
+    return backbone.net[0]

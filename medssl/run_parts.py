@@ -8,7 +8,7 @@ from monai.networks.nets.efficientnet import MBConvBlock
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medssl.backbone import Backbone, with_head_layer
+from medssl.backbone import Backbone, with_head_layer, without_head_layer
 from medssl.backbones import build_backbone
 from medssl.config import PretrainConfig
 from medssl.encoder import EncoderSpec, build_spec_views, load_encoder
@@ -125,7 +125,7 @@ def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: i
     """
     earlier = load_encoder(run)
     spec, settings = earlier.spec, config.backbone
-    network = earlier.backbone.net[0] if spec.head_layer else earlier.backbone  # type: ignore[index]
+    network = without_head_layer(earlier.backbone) if spec.head_layer else earlier.backbone
     asked = {
         "backbone.name": (choose_backbone(config), spec.backbone),
         "backbone.stem": (settings.stem, spec.stem),
