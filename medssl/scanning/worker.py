@@ -16,7 +16,7 @@ from medssl.errors import IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path
 from medssl.scanning.walk import Found, SetAside
-from medssl.sources.decoded import Decoded, FileFacts, content_hash
+from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
@@ -119,16 +119,17 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
 def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: SiteKey) -> Row:
     rows, columns = decoded.values.shape[:2]
     spacing = decoded.spacing_mm or (None, None)
+    content = content_of(decoded)
     return {
         "sample": key.hash("sample", path, member or "", str(frame)),
         "frame": frame,
         "rows": rows,
         "columns": columns,
-        "channels": 3 if decoded.shown().ndim == 3 else 1,
+        "channels": content.channels,
         "bits": decoded.bits,
         "photometric": decoded.photometric,
         "spacing_row_mm": spacing[0],
         "spacing_column_mm": spacing[1],
         "spacing_slice_mm": decoded.spacing_slice_mm,
-        "content": content_hash(decoded),
+        "content": content.hash,
     }

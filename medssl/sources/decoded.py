@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,18 +114,31 @@ class ImageReader(Protocol):
         """
 
 
-def content_hash(decoded: Decoded) -> str:
-    """Return 32 hex digits that are equal for images with equal values.
+class Content(NamedTuple):
+    """What an image shows.
+
+    Attributes:
+        hash: See `content_of`.
+        channels: 3 for colour, 1 for grey, also where three equal channels hold it.
+    """
+
+    hash: str
+    channels: int
+
+
+def content_of(decoded: Decoded) -> Content:
+    """Return the channels of an image, and 32 hex digits, equal for images with equal values.
 
     Neither the format, the compression nor the width of the container matters: the same picture
     has the same hash as 8-bit PNG, as 16-bit DICOM, and as RGB with three equal channels.
     """
-    values = _compact(decoded.shown())
+    shown = decoded.shown()
+    values = _compact(shown)
     inverted = decoded.photometric == "MONOCHROME1" and decoded.channels == 1
     about = f"{values.shape} {values.dtype.str} {'inverted' if inverted else ''}"
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
+    return Content(digest.hexdigest(), 3 if shown.ndim == 3 else 1)
 
 
 def _are_equal(channels: Values) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from medssl.intensity import CT_DEFAULT, CT_WINDOWS, Window, to_display
-from medssl.sources.decoded import Decoded, Linear, Lut, Values, VoiWindow, content_hash
+from medssl.sources.decoded import Decoded, Linear, Lut, Values, VoiWindow, content_of
 
 
 def image(values: Values, **changes: object) -> Decoded:
@@ -161,11 +161,11 @@ def test_whatever_the_values_the_result_is_finite_and_in_range(
 def test_equal_pictures_have_equal_content_in_any_container() -> None:
     grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
     hashes = {
-        content_hash(image(grey.astype(dtype)))
+        content_of(image(grey.astype(dtype))).hash
         for dtype in ("uint8", "int16", ">u2", "int32", "uint32", "int64")
     }
-    hashes.add(content_hash(image(np.stack([grey] * 3, axis=-1))))
-    hashes.add(content_hash(image(grey, palette=np.stack([np.arange(256, dtype="u1")] * 3, 1))))
+    hashes.add(content_of(image(np.stack([grey] * 3, axis=-1))).hash)
+    hashes.add(content_of(image(grey, palette=np.stack([np.arange(256, dtype="u1")] * 3, 1))).hash)
     assert len(hashes) == 1
 
 
@@ -179,4 +179,4 @@ def test_other_pictures_have_other_content() -> None:
         image(grey.astype(np.int16) - 1),
         image(grey.astype(np.float32)),
     )
-    assert len({content_hash(picture) for picture in pictures}) == len(pictures)
+    assert len({content_of(picture).hash for picture in pictures}) == len(pictures)
