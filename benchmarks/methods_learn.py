@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from record import HERE, data_folder, keep, keep_chart
+from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart
 
 from sslcore.methods.registry import CONFIGS, METHODS
-from sslcore.plots import MUTED, draw_panels, legend_below, series
 
 IMAGES = 30_000
 BATCH = 64
@@ -160,25 +158,23 @@ def chart(found: dict[str, Any]) -> Figure:
         for model in BESIDE
     }
 
-    def paint(axes: Axes, judge: str) -> None:
-        values = [scores[name][judge] for name in names]
-        means, spread = [statistics.mean(v) for v in values], [statistics.pstdev(v) for v in values]
-        axes.errorbar(means, range(len(names)), xerr=spread, fmt="o", color=series(0).light)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        for place, (model, label) in enumerate(BESIDE.items()):
-            if beside[model]:
-                line, value = ("-", "--")[place], statistics.mean(beside[model])
-                axes.axvline(value, color=MUTED.light, ls=line, label=f"{label}, linear probe")
-        axes.set_title(f"{JUDGES[judge]}, AUROC")
-        axes.grid(visible=False, axis="y")
-        if judge == next(iter(JUDGES)):
-            legend_below(axes)
-
-    return draw_panels(
-        tuple(lambda axes, judge=judge: paint(axes, judge) for judge in JUDGES),
-        width=820,
-        height=130 + 22 * len(names),
+    lines = {
+        f"{label}, linear probe": statistics.mean(beside[model])
+        for model, label in BESIDE.items()
+        if beside[model]
+    }
+    values = {judge: [scores[name][judge] for name in names] for judge in JUDGES}
+    return dot_chart(
+        names,
+        [
+            Dots(
+                f"{title}, AUROC",
+                [statistics.mean(each) for each in values[judge]],
+                [statistics.pstdev(each) for each in values[judge]],
+                lines,
+            )
+            for judge, title in JUDGES.items()
+        ],
     )
 
 

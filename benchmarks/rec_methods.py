@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rec_line import command
-from record import data_folder, keep, keep_chart
+from record import Dots, data_folder, dot_chart, keep, keep_chart
 
 from recssl.dataset import open_dataset
 from recssl.evaluate import evaluate
@@ -36,7 +35,6 @@ from recssl.train import train
 from sslcore.config import resolve_config
 from sslcore.console import Progress
 from sslcore.errors import SSLError
-from sslcore.plots import MUTED, draw_panels, legend_below, series
 
 NAMES = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
 BASELINES = ("popularity", "item_knn")
@@ -190,24 +188,17 @@ def chart(found: dict[str, Any]) -> Figure:
     rows = [row for row in found["methods"] if "mean" in row]
     rows.sort(key=lambda row: row["mean"]["recall@20"])
 
-    def paint(axes: Axes, name: str) -> None:
-        means = [row["mean"][name] for row in rows]
-        spread = [(row["deviation"] or {}).get(name, 0) for row in rows]
-        axes.errorbar(means, range(len(rows)), xerr=spread, fmt="o", color=series(0).light)
-        axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        for place, baseline in enumerate(found["baselines"]):
-            value = found["baselines"][baseline][name]["value"]
-            axes.axvline(value, color=MUTED.light, ls=("-", "--")[place], label=baseline)
-        axes.set_title(NAMES[name])
-        axes.grid(visible=False, axis="y")
-        if name == next(iter(NAMES)):
-            legend_below(axes)
-
-    return draw_panels(
-        tuple(lambda axes, name=name: paint(axes, name) for name in NAMES),
-        width=820,
-        height=130 + 22 * len(rows),
+    return dot_chart(
+        [row["method"] for row in rows],
+        [
+            Dots(
+                title,
+                [row["mean"][name] for row in rows],
+                [(row["deviation"] or {}).get(name, 0) for row in rows],
+                {each: found["baselines"][each][name]["value"] for each in found["baselines"]},
+            )
+            for name, title in NAMES.items()
+        ],
     )
 
 

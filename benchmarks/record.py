@@ -4,16 +4,19 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from checkout import HERE
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sslcore.cores import usable_cores
+from sslcore.plots import MUTED, draw_panels, legend_below, series
 
 
 def data_folder(name: str) -> Path:
@@ -46,6 +49,45 @@ def keep_chart(name: str, figure: Figure) -> None:
     """Write `results/<name>.svg`, the same for the same figure."""
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(HERE / "results" / f"{name}.svg", metadata={"Date": None})
+
+
+@dataclass(frozen=True)
+class Dots:
+    """One panel of a dot chart.
+
+    Attributes:
+        title: Above it.
+        means: A dot each, the first at the bottom.
+        spread: Half the length of each dot's bar.
+        lines: Name to value of what the dots are compared with, two at most.
+    """
+
+    title: str
+    means: Sequence[float]
+    spread: Sequence[float]
+    lines: Mapping[str, float]
+
+
+def dot_chart(names: Sequence[str], panels: Sequence[Dots]) -> Figure:
+    """Draw a dot per name in each panel, and a vertical line for each thing beside them."""
+
+    def paint(axes: Axes, dots: Dots) -> None:
+        places = range(len(names))
+        axes.errorbar(dots.means, places, xerr=dots.spread, fmt="o", color=series(0).light)
+        axes.set_yticks(places, names)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        for style, (label, value) in zip(("-", "--"), dots.lines.items(), strict=False):
+            axes.axvline(value, color=MUTED.light, ls=style, label=label)
+        axes.set_title(dots.title)
+        axes.grid(visible=False, axis="y")
+        if dots is panels[0]:
+            legend_below(axes)
+
+    return draw_panels(
+        tuple(lambda axes, dots=dots: paint(axes, dots) for dots in panels),
+        width=820,
+        height=130 + 22 * len(names),
+    )
 
 
 def _cpu_model() -> str:
