@@ -57,6 +57,27 @@ def to_display(decoded: Decoded, window: Window) -> NDArray[np.float32]:
     return _finite(grey)[None]
 
 
+def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
+    """Return the window between the percentiles of many images together, to show them alike.
+
+    Args:
+        values: Stored, of any shape.
+        rescale: From stored values to the unit of the window.
+
+    Returns:
+        None if there is nothing between them.
+    """
+    step = -(-values.size // _SAMPLED)
+    taken = values.reshape(-1)[::step].astype(np.float64)
+    taken = taken[np.isfinite(taken)]
+    if taken.size == 0:
+        return None
+    low, high = map(float, np.percentile(taken, PERCENTILES))
+    if rescale is not None:
+        low, high = sorted(rescale.slope * end + rescale.intercept for end in (low, high))
+    return VoiWindow((low + high) / 2, high - low, "LINEAR_EXACT") if high > low else None
+
+
 def _show(decoded: Decoded, window: Window) -> NDArray[np.float32]:
     values = _rescaled(decoded)
     chosen = _choose(decoded, window)

@@ -140,7 +140,7 @@ PRESETS: dict[Preset, PresetPlan] = {
     ),
 }
 
-# DICOM modality codes; those that are missing are photographs in colour and radiographs in grey.
+# DICOM modality codes; for those that are missing see `medssl.views.choose_preset`.
 BY_MODALITY: dict[str, Preset] = {
     **dict.fromkeys(("CT", "PT"), Preset.CT),
     "MR": Preset.MR,

@@ -222,20 +222,21 @@ def choose_local_size(image_size: int, *, multiple_of: int = 1) -> int:
 def choose_preset(manifest: Manifest) -> Preset:
     """Choose what most images of a manifest are.
 
-    By DICOM modality, or the name of a MedMNIST archive. Other files do not tell a slide from a
-    photograph: images in colour are taken for photographs, grey ones for radiographs. Of kinds that
-    are equally frequent the first in `PRESETS` is chosen.
+    By DICOM modality, or the name of a MedMNIST archive; grey NIfTI volumes are taken for MR. Other
+    files do not tell a slide from a photograph: images in colour are taken for photographs, grey
+    ones for radiographs. Of kinds that are equally frequent the first in `PRESETS` is chosen.
     """
     archive = pl.when(pl.col("kind") == "npz").then("path").alias("archive")
-    kinds = manifest.rows.select("modality", archive, "channels")
+    kinds = manifest.rows.select("modality", archive, "kind", "channels")
     counts: Counter[Preset] = Counter()
-    for modality, path, channels, count in kinds.group_by(kinds.columns).len().iter_rows():
-        counts[_preset_of(modality, path, channels)] += count
+    for modality, path, kind, channels, count in kinds.group_by(kinds.columns).len().iter_rows():
+        counts[_preset_of(modality, path, kind, channels)] += count
     return max(PRESETS, key=lambda preset: counts[preset])
 
 
-def _preset_of(modality: str | None, archive: str | None, channels: int) -> Preset:
-    coloured = Preset.PHOTOGRAPH if channels == 3 else Preset.RADIOGRAPH
+def _preset_of(modality: str | None, archive: str | None, kind: str, channels: int) -> Preset:
+    grey = Preset.MR if kind == "nifti" else Preset.RADIOGRAPH
+    coloured = Preset.PHOTOGRAPH if channels == 3 else grey
     name = PurePosixPath(archive or "").stem.split("_")[0].lower()
     return BY_MODALITY.get(modality or "") or BY_ARCHIVE.get(name) or coloured
 

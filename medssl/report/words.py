@@ -49,6 +49,7 @@ KINDS = {
     "tiff": "TIFF",
     "bmp": "BMP",
     "npz": "MedMNIST array",
+    "nifti": "NIfTI volume",
 }
 
 REASONS = {

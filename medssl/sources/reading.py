@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nibabel.orientations import OrientationError
+from nibabel.spatialimages import HeaderDataError
 from PIL import Image
 from pydicom.errors import InvalidDicomError
 from tifffile import TiffFileError
@@ -37,7 +39,9 @@ DECODER_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    HeaderDataError,
     InvalidDicomError,
+    OrientationError,
     TiffFileError,
     struct.error,
     zipfile.BadZipFile,
@@ -50,9 +54,9 @@ _PACKAGE = __name__.partition(".")[0]
 
 # Their messages quote values of the file, which may identify a patient. For the whole process:
 # `warnings.catch_warnings` would not hold in threads.
-for _name in ("pydicom", "tifffile", "PIL"):
+for _name in ("pydicom", "tifffile", "PIL", "nibabel"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
-for _name in ("pydicom", "tifffile", "PIL", "imagecodecs", "numpy.lib"):
+for _name in ("pydicom", "tifffile", "PIL", "nibabel", "imagecodecs", "numpy.lib"):
     warnings.filterwarnings("ignore", module=rf"{re.escape(_name)}(\.|$)")
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.sources.nifti import GZIP, is_nifti
 from medssl.sources.reading import reading
 
 HEAD_BYTES = 8192
-KINDS = ("dicom", "png", "jpeg", "tiff", "bmp", "npz")
+KINDS = ("dicom", "png", "jpeg", "tiff", "bmp", "npz", "nifti")
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -82,6 +83,8 @@ def _known(head: bytes) -> str | None:
         return "bmp"
     if _ARCHIVE.match(head):
         return "npz"
+    if is_nifti(_unzipped(head)):
+        return "nifti"
     return "dicom" if find_dicom(head) else None
 
 
@@ -153,18 +156,16 @@ def _is_bmp(head: bytes) -> bool:
 
 
 def _later(head: bytes) -> str | None:
-    if head.startswith(b"\x1f\x8b"):
-        try:
-            inner = zlib.decompressobj(31).decompress(head, 1024)
-        except zlib.error:
-            return None
-        return "compressed NIfTI volume" if _is_nifti(inner) else None
-    if _is_nifti(head):
-        return "NIfTI volume"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP image"
     return next((words for magic, words in _LATER if head.startswith(magic)), None)
 
 
-def _is_nifti(head: bytes) -> bool:
-    return head[344:348] in (b"n+1\x00", b"ni1\x00") or head[4:8] == b"n+2\x00"
+def _unzipped(head: bytes) -> bytes:
+    """Return the first bytes of what gzip holds, or the head of any other file."""
+    if not head.startswith(GZIP):
+        return head
+    try:
+        return zlib.decompressobj(31).decompress(head, 1024)
+    except zlib.error:
+        return b""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,6 +15,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, generate_uid
 
 Values = NDArray[Any]
+# from voxels to mm in RAS, when axes are left to right, back to front, feet to head
+PLAIN_AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 LOSSLESS = (
@@ -169,3 +172,16 @@ def hospital(root: Path) -> Path:
     report.SOPClassUID = uid.UID("1.2.840.10008.5.1.4.1.1.88.11")
     report.save_as(root / "report.dcm", enforce_file_format=True)
     return root
+
+
+def nifti(
+    voxels: Values, affine: Values = PLAIN_AFFINE, *, version: int = 1, **fields: Any
+) -> bytes:
+    """Return a NIfTI file of voxels in the byte order of their type; `fields` are of its header."""
+    image_class = nib.Nifti1Image if version == 1 else nib.Nifti2Image
+    order = ">" if voxels.dtype.byteorder == ">" else "<"
+    header = image_class.header_class(endianness=order)
+    image = image_class(voxels, affine, header, dtype=voxels.dtype)
+    for name, value in fields.items():
+        image.header[name] = value
+    return bytes(image.to_bytes())

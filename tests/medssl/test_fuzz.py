@@ -4,6 +4,7 @@ Decoding runs in this process: no decoder that `medssl.sources` uses has crashed
 loaders decode in processes of their own all the same.
 """
 
+import gzip
 import io
 import tempfile
 from contextlib import suppress
@@ -26,12 +27,13 @@ from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
-from tests.medssl.make import LOSSLESS, LOSSY, colours, ramp, write_dicom
+from tests.medssl.make import LOSSLESS, LOSSY, colours, nifti, ramp, write_dicom
 
 _DICOM = {syntax.keyword: syntax for syntax in (*LOSSLESS, *LOSSY)}
 _DEEP_PNG, _GREY_TIFF = "png 16", "tiff pages"
 _RASTER = ("PNG", "JPEG", "BMP", "TIFF", "npz", _DEEP_PNG, _GREY_TIFF, "tiff lzw", "jpeg lossless")
-FORMATS = (*_DICOM, "palette", "several frames", *_RASTER)
+_VOLUMES = ("nifti", "nifti gz", "nifti 2")
+FORMATS = (*_DICOM, "palette", "several frames", *_RASTER, *_VOLUMES)
 
 
 @cache
@@ -45,6 +47,9 @@ def sample(name: str) -> bytes:
             np.savez_compressed(
                 buffer, train_images=ramp(8, 8, dtype="uint8")[None], train_labels=np.array([1])
             )
+        case "nifti" | "nifti gz" | "nifti 2":
+            volume = nifti(np.stack([ramp(), ramp()]), version=2 if name == "nifti 2" else 1)
+            return gzip.compress(volume, mtime=0) if name == "nifti gz" else volume
         case "png 16":
             return bytes(imagecodecs.png_encode(colours().astype(np.uint16) * 256))
         case "tiff pages":
