@@ -31,7 +31,7 @@ def main() -> None:
 def measure(name: str, folder: Path) -> dict[str, Any]:
     """Ingest, train twice, evaluate."""
     source = data_folder(f"rec_{name}")
-    recipe = RECIPES / f"{name}_mf_softmax.yaml"
+    recipe = RECIPES / f"{name}_lightgcn_softmax.yaml"
     data, chosen, final = (folder / part for part in ("data", "chosen", "final"))
     seconds = {
         "ingest": _timed(
