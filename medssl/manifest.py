@@ -23,7 +23,7 @@ SCHEMA = pl.Schema(
         "member": pl.String,  # array inside the file, such as "train_images"; else null
         "frame": pl.Int32,  # from 0
         "frames": pl.Int32,  # in the file
-        "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz, nifti; later series, slide
+        "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz, nifti, nrrd, metaimage
         "rows": pl.Int32,
         "columns": pl.Int32,
         "slices": pl.Int32,  # of a volume; null for a plane

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from medssl.config import Preset, ViewsConfig
 from medssl.manifest import Manifest
 from medssl.presets import BY_ARCHIVE, BY_MODALITY, PRESETS, PresetPlan
+from medssl.sources.volumes import VOLUMES
 from medssl.transforms.base import BatchedTransform, Chain
 from medssl.transforms.bias_field import RandBiasField
 from medssl.transforms.blur import RandGaussianBlur, RandSharpness
@@ -222,7 +223,7 @@ def choose_local_size(image_size: int, *, multiple_of: int = 1) -> int:
 def choose_preset(manifest: Manifest) -> Preset:
     """Choose what most images of a manifest are.
 
-    By DICOM modality, or the name of a MedMNIST archive; grey NIfTI volumes are taken for MR. Other
+    By DICOM modality, or the name of a MedMNIST archive; grey volumes are taken for MR. Other
     files do not tell a slide from a photograph: images in colour are taken for photographs, grey
     ones for radiographs. Of kinds that are equally frequent the first in `PRESETS` is chosen.
     """
@@ -235,7 +236,7 @@ def choose_preset(manifest: Manifest) -> Preset:
 
 
 def _preset_of(modality: str | None, archive: str | None, kind: str, channels: int) -> Preset:
-    grey = Preset.MR if kind == "nifti" else Preset.RADIOGRAPH
+    grey = Preset.MR if kind in VOLUMES else Preset.RADIOGRAPH
     coloured = Preset.PHOTOGRAPH if channels == 3 else grey
     name = PurePosixPath(archive or "").stem.split("_")[0].lower()
     return BY_MODALITY.get(modality or "") or BY_ARCHIVE.get(name) or coloured

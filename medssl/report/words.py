@@ -50,6 +50,8 @@ KINDS = {
     "bmp": "BMP",
     "npz": "MedMNIST array",
     "nifti": "NIfTI volume",
+    "nrrd": "NRRD volume",
+    "metaimage": "MetaImage volume",
 }
 
 REASONS = {

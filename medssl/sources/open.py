@@ -11,10 +11,10 @@ from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, to_display
 from medssl.sources.decoded import ImageReader
 from medssl.sources.dicom import open_dicom
-from medssl.sources.nifti import open_nifti
 from medssl.sources.npz import open_npz
 from medssl.sources.raster import open_raster
 from medssl.sources.tiff import open_tiff
+from medssl.sources.volumes import VOLUMES, open_volume
 
 
 @contextmanager
@@ -60,9 +60,9 @@ def _reader(path: Path, kind: str, member: str | None) -> AbstractContextManager
             return open_raster(path, kind)
         case "tiff":
             return open_tiff(path)
-        case "nifti":
-            return open_nifti(path)
         case "npz":
             return open_npz(path, member or "")
+        case _ if kind in VOLUMES:
+            return open_volume(path, kind)
         case _:
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, "no reader for this kind")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nibabel.orientations import OrientationError
 from nibabel.spatialimages import HeaderDataError
+from nrrd.errors import NRRDError
 from PIL import Image
 from pydicom.errors import InvalidDicomError
 from tifffile import TiffFileError
@@ -41,6 +42,7 @@ DECODER_ERRORS = (
     ValueError,
     HeaderDataError,
     InvalidDicomError,
+    NRRDError,
     OrientationError,
     TiffFileError,
     struct.error,
@@ -56,7 +58,7 @@ _PACKAGE = __name__.partition(".")[0]
 # `warnings.catch_warnings` would not hold in threads.
 for _name in ("pydicom", "tifffile", "PIL", "nibabel"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
-for _name in ("pydicom", "tifffile", "PIL", "nibabel", "imagecodecs", "numpy.lib"):
+for _name in ("pydicom", "tifffile", "PIL", "nibabel", "nrrd", "imagecodecs", "numpy.lib"):
     warnings.filterwarnings("ignore", module=rf"{re.escape(_name)}(\.|$)")
 
 

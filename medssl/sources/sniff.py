@@ -3,15 +3,17 @@
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.sources.metaimage import BEGINNING
 from medssl.sources.nifti import GZIP, is_nifti
 from medssl.sources.reading import reading
 
 HEAD_BYTES = 8192
-KINDS = ("dicom", "png", "jpeg", "tiff", "bmp", "npz", "nifti")
+KINDS = ("dicom", "png", "jpeg", "tiff", "bmp", "npz", "nifti", "nrrd", "metaimage")
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -20,13 +22,12 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MM\x00*", "tiff"),
     (b"II+\x00\x08\x00\x00\x00", "tiff"),
     (b"MM\x00+\x00\x08\x00\x00", "tiff"),
+    (b"NRRD000", "nrrd"),
 )
 _LATER: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "GIF image"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000 file"),
     (b"\xff\x4f\xff\x51", "JPEG 2000 codestream"),
-    (b"NRRD000", "NRRD volume"),
-    (b"ObjectType =", "MetaImage volume"),
     (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
     (b"\x93NUMPY", "single NumPy array; an .npz in the layout of MedMNIST is read"),
 )
@@ -79,13 +80,10 @@ def _known(head: bytes) -> str | None:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
-    if _is_bmp(head):
-        return "bmp"
-    if _ARCHIVE.match(head):
-        return "npz"
-    if is_nifti(_unzipped(head)):
-        return "nifti"
-    return "dicom" if find_dicom(head) else None
+    for kind, is_such in _CHECKS.items():
+        if is_such(head):
+            return kind
+    return None
 
 
 def find_dicom(head: bytes) -> DicomStart | None:
@@ -169,3 +167,12 @@ def _unzipped(head: bytes) -> bytes:
         return zlib.decompressobj(31).decompress(head, 1024)
     except zlib.error:
         return b""
+
+
+_CHECKS: dict[str, Callable[[bytes], object]] = {  # in this order
+    "bmp": _is_bmp,
+    "npz": _ARCHIVE.match,
+    "nifti": lambda head: is_nifti(_unzipped(head)),
+    "metaimage": BEGINNING.match,
+    "dicom": find_dicom,
+}

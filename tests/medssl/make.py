@@ -1,6 +1,9 @@
 """Small image files for the tests of readers and scan."""
 
+import bz2
+import gzip
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +188,44 @@ def nifti(
     for name, value in fields.items():
         image.header[name] = value
     return bytes(image.to_bytes())
+
+
+def nrrd_file(
+    voxels: Values, *, packing: str = "raw", data: str | None = None, **fields: str
+) -> bytes:
+    """Return a NRRD file, fastest axis first; with `data` the header only, naming that file."""
+    code = voxels.dtype.newbyteorder("<").str[1:]
+    kinds = {"u1": "uint8", "u2": "uint16", "i2": "int16", "f4": "float", "f8": "double"}
+    lines = {
+        "type": kinds[code],
+        "dimension": str(voxels.ndim),
+        "sizes": " ".join(map(str, voxels.shape)),
+        "encoding": packing,
+        "endian": "big" if voxels.dtype.byteorder == ">" else "little",
+        **({} if data is None else {"data file": data}),
+        **{key.replace("_", " "): value for key, value in fields.items()},
+    }
+    text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+    body = voxels.tobytes(order="F")
+    pack = {"gzip": gzip.compress, "bzip2": bz2.compress}.get(packing, bytes)
+    return f"NRRD0005\n{text}\n".encode() + (b"" if data else pack(body))
+
+
+def metaimage(voxels: Values, *, packed: bool = False, data: str = "LOCAL", **fields: str) -> bytes:
+    """Return a MetaImage file, fastest axis first; see `nrrd_file` for `data`."""
+    code = voxels.dtype.newbyteorder("<").str[1:]
+    kinds = {"u1": "UCHAR", "u2": "USHORT", "i2": "SHORT", "f4": "FLOAT", "f8": "DOUBLE"}
+    lines = {
+        "ObjectType": "Image",
+        "NDims": str(voxels.ndim),
+        "BinaryDataByteOrderMSB": str(voxels.dtype.byteorder == ">"),
+        "CompressedData": str(packed),
+        "DimSize": " ".join(map(str, voxels.shape)),
+        "ElementType": f"MET_{kinds[code]}",
+        **fields,
+        "ElementDataFile": data,
+    }
+    text = "".join(f"{key} = {value}\n" for key, value in lines.items())
+    body = voxels.tobytes(order="F")
+    body = zlib.compress(body) if packed else body
+    return text.encode() + (body if data == "LOCAL" else b"")

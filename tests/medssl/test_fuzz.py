@@ -27,12 +27,21 @@ from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
-from tests.medssl.make import LOSSLESS, LOSSY, colours, nifti, ramp, write_dicom
+from tests.medssl.make import (
+    LOSSLESS,
+    LOSSY,
+    colours,
+    metaimage,
+    nifti,
+    nrrd_file,
+    ramp,
+    write_dicom,
+)
 
 _DICOM = {syntax.keyword: syntax for syntax in (*LOSSLESS, *LOSSY)}
 _DEEP_PNG, _GREY_TIFF = "png 16", "tiff pages"
 _RASTER = ("PNG", "JPEG", "BMP", "TIFF", "npz", _DEEP_PNG, _GREY_TIFF, "tiff lzw", "jpeg lossless")
-_VOLUMES = ("nifti", "nifti gz", "nifti 2")
+_VOLUMES = ("nifti", "nifti gz", "nifti 2", "nrrd", "nrrd gz", "metaimage", "metaimage zlib")
 FORMATS = (*_DICOM, "palette", "several frames", *_RASTER, *_VOLUMES)
 
 
@@ -42,14 +51,13 @@ def sample(name: str) -> bytes:
     buffer = io.BytesIO()
     if name in _DICOM or name in ("palette", "several frames"):
         return _dicom_sample(name)
+    if name in _VOLUMES:
+        return _volume_sample(name)
     match name:
         case "npz":
             np.savez_compressed(
                 buffer, train_images=ramp(8, 8, dtype="uint8")[None], train_labels=np.array([1])
             )
-        case "nifti" | "nifti gz" | "nifti 2":
-            volume = nifti(np.stack([ramp(), ramp()]), version=2 if name == "nifti 2" else 1)
-            return gzip.compress(volume, mtime=0) if name == "nifti gz" else volume
         case "png 16":
             return bytes(imagecodecs.png_encode(colours().astype(np.uint16) * 256))
         case "tiff pages":
@@ -61,6 +69,17 @@ def sample(name: str) -> bytes:
         case _:
             Image.fromarray(colours()).save(buffer, name)
     return buffer.getvalue()
+
+
+def _volume_sample(name: str) -> bytes:
+    voxels = np.stack([ramp(), ramp()])
+    kind, _, how = name.partition(" ")
+    if kind == "nrrd":
+        return nrrd_file(voxels, packing="gzip" if how else "raw")
+    if kind == "metaimage":
+        return metaimage(voxels, packed=bool(how))
+    volume = nifti(voxels, version=2 if how == "2" else 1)
+    return gzip.compress(volume, mtime=0) if how == "gz" else volume
 
 
 def _dicom_sample(name: str) -> bytes:

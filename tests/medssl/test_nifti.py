@@ -16,7 +16,8 @@ from medssl.manifest import read_manifest
 from medssl.presets import Preset
 from medssl.scanning.scan import ScanConfig, scan
 from medssl.sources.decoded import Decoded, Linear
-from medssl.sources.nifti import NiftiSlices, open_nifti
+from medssl.sources.volume import VolumeSlices
+from medssl.sources.volumes import open_volume
 from medssl.views import choose_preset
 from tests.medssl.make import PLAIN_AFFINE, Values, nifti
 
@@ -31,7 +32,7 @@ AXES = [
 
 def load(path: Path, content: bytes) -> list[Decoded]:
     path.write_bytes(content)
-    with open_nifti(path) as reader:
+    with open_volume(path, "nifti") as reader:
         return [reader.decode(frame) for frame in range(reader.facts.frames)]
 
 
@@ -213,7 +214,7 @@ def test_a_scan_lists_slices_and_shows_no_word_of_a_header(tmp_path: Path) -> No
 
 def test_the_reader_has_the_facts_of_a_reader(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(nifti(BODY, PLAIN_AFFINE))
-    with open_nifti(tmp_path / "a") as reader:
-        assert isinstance(reader, NiftiSlices)
+    with open_volume(tmp_path / "a", "nifti") as reader:
+        assert isinstance(reader, VolumeSlices)
         with pytest.raises(IngestError, match="frame 5 of 5"):
             reader.decode(5)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medssl.errors import IngestError, Reason
 from medssl.sources.sniff import KINDS, sniff
-from tests.medssl.make import colours, nifti, ramp, write_dicom
+from tests.medssl.make import colours, metaimage, nifti, nrrd_file, ramp, write_dicom
 
 
 def refusal(path: Path) -> IngestError:
@@ -31,6 +31,9 @@ def test_every_kind_is_known_by_content_under_a_wrong_name(tmp_path: Path) -> No
     found.append(sniff(path))
     path.write_bytes(nifti(ramp()[..., None]))
     found.append(sniff(path))
+    for content in (nrrd_file(ramp()), metaimage(ramp())):
+        path.write_bytes(content)
+        found.append(sniff(path))
     assert tuple(found) == KINDS
 
 
@@ -68,7 +71,7 @@ def test_images_without_reader_are_unsupported_and_named(tmp_path: Path) -> None
     for content, words in (
         (b"GIF89a" + b"\0" * 100, "GIF"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
-        (b"NRRD0004\n", "NRRD"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
     ):
         (tmp_path / "a").write_bytes(content)
         error = refusal(tmp_path / "a")

@@ -1,0 +1,194 @@
+"""Volumes of any format as slices: what a header must say, and how slices are turned.
+
+Slices are those of the acquisition: across the axis with the widest spacing, axial where that is
+not clear. They are turned as DICOM shows them: an axial slice has the front on top and the
+patient's right on its left; coronal and sagittal slices have the head on top.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
+from medssl.intensity import window_of
+from medssl.sources.decoded import Decoded, FileFacts, Linear, Values, VoiWindow
+from medssl.sources.reading import require_budget, require_frame
+
+VOLUME_BUDGET = 4 << 30  # bytes of one file's voxels
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # to RAS, and back
+_AXIAL = 2
+_CLEARLY_WIDER = 1.2  # times the next spacing
+
+
+class Voxels(NamedTuple):
+    """What the voxels of a file are; made by `describe`.
+
+    Attributes:
+        shape: `[i, j, k, time]`, i fastest in the file.
+        dtype: As stored; `RGB` for colour.
+        affine: From voxel indices to mm in RAS, `[4, 4]`; None where the file does not say.
+        rescale: From stored values to the modality's unit.
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    affine: NDArray[np.float64] | None
+    rescale: Linear | None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSlices:
+    """The slices of a file. An `ImageReader`.
+
+    Attributes:
+        path: The file.
+        slices: Stored values, `[slices, rows, columns]`, in colour `[..., 3]`.
+        spacing_mm: Between slices, rows, columns; None where the file does not say.
+        rescale: From stored values to the modality's unit.
+        voi: The range of the whole volume, so that its slices are shown alike; None in colour, and
+            for labels and other values of 8 bit.
+    """
+
+    path: Path
+    slices: Values
+    spacing_mm: tuple[float, float, float] | None
+    rescale: Linear | None
+    voi: VoiWindow | None
+
+    @property
+    def facts(self) -> FileFacts:
+        """What holds for the whole file."""
+        return FileFacts(frames=len(self.slices))
+
+    def decode(self, frame: int) -> Decoded:
+        """Return one slice; those of a second volume in the file follow all of the first."""
+        require_frame(self.path, frame, len(self.slices))
+        values = np.ascontiguousarray(self.slices[frame])
+        spacing = self.spacing_mm
+        return Decoded(
+            values,
+            "RGB" if values.ndim == 3 else "MONOCHROME2",
+            values.dtype.itemsize * 8,
+            rescale=self.rescale,
+            voi=self.voi,
+            spacing_mm=None if spacing is None else spacing[1:],
+            spacing_slice_mm=None if spacing is None else spacing[0],
+        )
+
+
+def describe(
+    path: Path,
+    sides: Sequence[int],
+    dtype: np.dtype[Any],
+    affine: NDArray[np.float64] | None,
+    rescale: Linear | None = None,
+) -> Voxels:
+    """Check what a header says, before anything is loaded.
+
+    Args:
+        path: The file, for errors.
+        sides: One to four axes, the fastest first; more if they are 1 long.
+        dtype: Numbers, or `RGB`.
+        affine: As in `Voxels`.
+        rescale: As in `Voxels`.
+
+    Raises:
+        UnreadableFileError: A side without voxels, or an affine that is no number.
+        UnsupportedImageError: More than four axes, or another kind of number.
+        TooLargeError: More than the budget.
+    """
+    kept = [int(side) for side in sides]
+    if not kept or any(side < 1 for side in kept):
+        raise UnreadableFileError(path, Reason.CORRUPT, "a side without voxels")
+    while len(kept) > 4 and kept[-1] == 1:
+        kept.pop()
+    if len(kept) > 4:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, f"{len(kept)} axes")
+    if dtype != RGB and (dtype.kind not in "uif" or dtype.itemsize > 8):
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "kind of number")
+    if dtype.itemsize * np.prod([float(side) for side in kept]) > VOLUME_BUDGET:
+        detail = f"voxels of more than {VOLUME_BUDGET >> 30} GiB"
+        raise TooLargeError(path, Reason.TOO_LARGE, detail)
+    if affine is not None and not np.isfinite(affine).all():
+        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that is no number")
+    first, second, third, times = *kept, *[1] * (4 - len(kept))
+    return Voxels((first, second, third, times), dtype, affine, rescale)
+
+
+def to_ras(space: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `space @ affine`, `[4, 4]`; of what is not finite some is NaN, for `describe`."""
+    with np.errstate(invalid="ignore"):
+        placed: NDArray[np.float64] = space @ affine
+    return placed
+
+
+def to_slices(path: Path, voxels: Voxels, data: bytes) -> VolumeSlices:
+    """Cut a volume into slices.
+
+    Args:
+        path: The file, for errors.
+        voxels: What `data` is.
+        data: `voxels.size` bytes.
+
+    Raises:
+        UnreadableFileError: The affine lacks an axis.
+        TooLargeError: A slice of more than the pixel budget.
+    """
+    turned, spacing = _turn(path, _as_array(voxels, data), voxels.affine)
+    is_deep = voxels.dtype != RGB and voxels.dtype.itemsize > 1
+    voi = window_of(turned, voxels.rescale) if is_deep else None
+    known = None if voxels.affine is None else spacing
+    return VolumeSlices(path, turned, known, voxels.rescale, voi)
+
+
+def _as_array(voxels: Voxels, data: bytes) -> Values:
+    """Return `[i, j, k, time]`, in colour `[..., 3]`, in the byte order of this machine."""
+    values: Values = np.frombuffer(data, voxels.dtype)
+    if voxels.dtype == RGB:
+        colours = values.view(np.uint8).reshape(*voxels.shape[::-1], 3)
+        return colours.transpose(3, 2, 1, 0, 4)
+    native = voxels.dtype.newbyteorder("=")
+    return values.reshape(voxels.shape, order="F").astype(native, copy=False)
+
+
+def _turn(
+    path: Path, values: Values, affine: NDArray[np.float64] | None
+) -> tuple[Values, tuple[float, float, float]]:
+    """Return slices as DICOM shows them, and the spacing of slices, rows and columns, mm."""
+    placed = LPS if affine is None else affine
+    found = io_orientation(placed)
+    if np.isnan(found).any():
+        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
+    change = ornt_transform(found, axcodes2ornt(("L", "P", "S")))
+    lps = apply_orientation(values, change)  # [to the left, to the back, to the head, time, ...]
+    sizes = voxel_sizes(placed)[np.argsort(change[:, 0])]
+    across = _acquired_across(sizes, lps.shape[:3])
+    if across != _AXIAL:
+        lps = np.flip(lps, 2)  # the head on top
+    # slices, rows, columns: of axial ones S, P, L; coronal P, S, L; sagittal L, S, P
+    rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
+    planes = np.moveaxis(lps, (3, across, rows, columns), (0, 1, 2, 3))
+    require_budget(path, planes.shape[2], planes.shape[3])
+    flat = np.ascontiguousarray(planes).reshape(-1, *planes.shape[2:])
+    return flat, (float(sizes[across]), float(sizes[rows]), float(sizes[columns]))
+
+
+def _acquired_across(sizes: NDArray[np.float64], sides: tuple[int, ...]) -> int:
+    """Return the axis of a single plane, or with clearly the widest spacing, or feet to head."""
+    if sides.count(1) == 1:
+        return sides.index(1)
+    order = np.argsort(sizes)
+    is_clear = sizes[order[2]] > _CLEARLY_WIDER * sizes[order[1]]
+    return int(order[2]) if is_clear else _AXIAL

@@ -1,0 +1,187 @@
+"""NRRD and MetaImage: the same slices as NIfTI gives, and files that make no sense set aside."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medssl.errors import IngestError, Reason
+from medssl.identity import SiteKey
+from medssl.scanning.walk import Found
+from medssl.scanning.worker import read_file
+from medssl.sources.decoded import Decoded
+from medssl.sources.sniff import sniff
+from medssl.sources.volumes import open_volume
+from tests.medssl.make import Values, metaimage, nifti, nrrd_file
+
+BODY = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+# an affine to RAS that is oblique, flipped, permuted and of three spacings, without its origin
+TURN = np.array([[0.0, -0.6, -0.8], [-1.0, 0.0, 0.0], [0.0, 0.8, -0.6]])
+SPACING = np.array([0.7, 1.3, 2.5])
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = TURN * SPACING
+
+
+def load(path: Path, content: bytes) -> list[Decoded]:
+    path.write_bytes(content)
+    with open_volume(path, sniff(path)) as reader:
+        return [reader.decode(frame) for frame in range(reader.facts.frames)]
+
+
+def refusal(path: Path, content: bytes) -> IngestError:
+    with pytest.raises(IngestError) as caught:
+        load(path, content)
+    return caught.value
+
+
+def vectors(rows: Values) -> str:
+    return " ".join("(" + ",".join(map(repr, row.tolist())) + ")" for row in rows)
+
+
+def as_nrrd(voxels: Values, *, space: str, to_ras: Values, **more: str) -> bytes:
+    directions = (np.diag(to_ras) @ AFFINE[:3, :3]).T
+    return nrrd_file(voxels, space=space, space_directions=vectors(directions), **more)
+
+
+def as_metaimage(voxels: Values, **more: str) -> bytes:
+    directions = (np.diag([-1.0, -1.0, 1.0]) @ TURN).T
+    return metaimage(
+        voxels,
+        TransformMatrix=" ".join(map(repr, directions.ravel().tolist())),
+        ElementSpacing=" ".join(map(repr, SPACING.tolist())),
+        **more,
+    )
+
+
+SAME: dict[str, Callable[[Values], bytes]] = {
+    "nrrd ras": lambda v: as_nrrd(v, space="right-anterior-superior", to_ras=np.ones(3)),
+    "nrrd lps": lambda v: as_nrrd(v, space="left-posterior-superior", to_ras=[-1.0, -1.0, 1.0]),
+    "nrrd las": lambda v: as_nrrd(v, space="LAS", to_ras=[-1.0, 1.0, 1.0]),
+    "nrrd gzip": lambda v: as_nrrd(v, space="RAS", to_ras=np.ones(3), packing="gzip"),
+    "nrrd bzip2": lambda v: as_nrrd(v, space="RAS", to_ras=np.ones(3), packing="bzip2"),
+    "mha": as_metaimage,
+    "mha zlib": lambda v: as_metaimage(v, packed=True),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("kind", ["<i2", ">i2", "<u1", "<f4", ">f8"])
+def test_every_format_gives_the_slices_of_nifti(tmp_path: Path, name: str, kind: str) -> None:
+    voxels = BODY.astype(kind)
+    expected = load(tmp_path / "a", nifti(voxels, AFFINE))
+    found = load(tmp_path / "b", SAME[name](voxels))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        assert one.values.dtype == other.values.dtype
+        assert one.spacing_mm == pytest.approx(other.spacing_mm)
+        assert one.spacing_slice_mm == pytest.approx(other.spacing_slice_mm)
+        assert one.voi == other.voi
+
+
+@pytest.mark.parametrize("name", ["nrrd", "metaimage"])
+def test_colour_is_read_as_colour(tmp_path: Path, name: str) -> None:
+    rgb = np.moveaxis(np.stack([BODY, BODY + 60, BODY + 120]).astype(np.uint8), 0, 0)
+    if name == "nrrd":
+        content = nrrd_file(rgb, kinds="RGB-color domain domain domain")
+    else:
+        fields = {"NDims": "3", "DimSize": "3 4 5", "ElementNumberOfChannels": "3"}
+        content = metaimage(rgb, **fields)
+    first = load(tmp_path / "a", content)[0]
+    assert first.photometric == "RGB"
+    np.testing.assert_array_equal(first.values, rgb[:, :, :, 0].T)
+    assert first.spacing_mm is None  # nothing is invented where the file does not say
+
+
+@pytest.mark.parametrize("write", [nrrd_file, metaimage])
+def test_data_beside_the_header_are_read_from_its_own_folder_only(
+    tmp_path: Path, write: Callable[..., bytes]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for place in (folder / "voxels.raw", tmp_path / "secret.raw"):
+        place.write_bytes(BODY.tobytes(order="F"))
+    (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
+    header = folder / "header"
+    found = load(header, write(BODY, data="voxels.raw"))
+    np.testing.assert_array_equal(found[0].values, BODY[:, :, 0].T)
+    for name in ("../secret.raw", str(tmp_path / "secret.raw"), "link.raw", "..\\secret.raw"):
+        error = refusal(header, write(BODY, data=name))
+        assert error.reason is Reason.UNSUPPORTED
+        assert "outside" in error.detail
+    assert refusal(header, write(BODY, data="gone.raw")).reason is Reason.VANISHED
+    os.truncate(folder / "voxels.raw", 100)
+    assert refusal(header, write(BODY, data="voxels.raw") + b"\n").reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        nrrd_file(BODY)[:-1],
+        nrrd_file(BODY, packing="gzip")[:-20],
+        metaimage(BODY)[:-1],
+        metaimage(BODY, packed=True)[:-9],
+        metaimage(BODY)[:40],
+    ],
+)
+def test_a_file_that_ends_too_early_is_truncated(tmp_path: Path, content: bytes) -> None:
+    assert refusal(tmp_path / "a", content).reason is Reason.TRUNCATED
+
+
+HUGE = "30000 30000 30000"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "words"),
+    [
+        (nrrd_file(BODY, sizes=HUGE), Reason.TOO_LARGE, "GiB"),
+        (metaimage(BODY, packed=True, DimSize=HUGE), Reason.TOO_LARGE, "GiB"),
+        (nrrd_file(BODY, sizes="3 4"), Reason.CORRUPT, "axes"),
+        (nrrd_file(BODY, sizes="3 4 -5"), Reason.CORRUPT, "without voxels"),
+        (metaimage(BODY, DimSize="3 4"), Reason.CORRUPT, "axes"),
+        (metaimage(BODY, DimSize="3 4 0"), Reason.CORRUPT, "without voxels"),
+        (metaimage(BODY, DimSize="3 4 many"), Reason.CORRUPT, "ValueError"),
+        (nrrd_file(BODY, type="block"), Reason.UNSUPPORTED, "number"),
+        (metaimage(BODY, ElementType="MET_STRING"), Reason.UNSUPPORTED, "number"),
+        (nrrd_file(BODY, encoding="text"), Reason.UNSUPPORTED, "text"),
+        (nrrd_file(BODY, byte_skip="9"), Reason.UNSUPPORTED, "gap"),
+        (metaimage(BODY, BinaryData="False"), Reason.UNSUPPORTED, "text"),
+        (metaimage(BODY, HeaderSize="-1"), Reason.UNSUPPORTED, "gap"),
+        (nrrd_file(BODY, kinds="vector domain domain"), Reason.UNSUPPORTED, "vectors"),
+        (metaimage(BODY, ElementNumberOfChannels="2"), Reason.UNSUPPORTED, "vectors"),
+        (metaimage(BODY, data="LIST"), Reason.UNSUPPORTED, "several"),
+        (metaimage(BODY, data="slice%03d.raw 1 9 1"), Reason.UNSUPPORTED, "several"),
+        (nrrd_file(BODY, spacings="1 inf 1"), Reason.CORRUPT, "no number"),
+        (nrrd_file(BODY, spacings="0 1 1"), Reason.CORRUPT, "lacks an axis"),
+        (metaimage(BODY, ElementSpacing="nan 1 1"), Reason.CORRUPT, "no number"),
+        (metaimage(BODY, ElementSpacing="1 1"), Reason.CORRUPT, "axes"),
+        (nrrd_file(BODY, space_directions="(1,0) (0,1) none"), Reason.UNSUPPORTED, "3 axes"),
+        (b"NRRD0005\nno field\n\n", Reason.CORRUPT, "Error"),
+        (b"NRRD0005\ntype: short\n\n", Reason.CORRUPT, "without sizes"),
+        (b"NRRD0005\n" + b"# \n" * (1 << 19), Reason.CORRUPT, "without end"),
+        (b"NDims = 3\nElementDataFile = LOCAL\n", Reason.CORRUPT, "without DimSize"),
+        (b"NDims = 3\n" + b"Comment = 9\n" * 6000, Reason.TRUNCATED, "header"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_set_aside(
+    tmp_path: Path, content: bytes, reason: Reason, words: str
+) -> None:
+    error = refusal(tmp_path / "a", content)
+    assert (error.reason, words in error.detail) == (reason, True), error.detail
+
+
+def test_a_header_may_begin_otherwise_and_planes_are_volumes_of_one_slice(tmp_path: Path) -> None:
+    content = metaimage(BODY[:, :, 0]).removeprefix(b"ObjectType = Image\n")
+    (decoded,) = load(tmp_path / "a", content)
+    np.testing.assert_array_equal(decoded.values, BODY[:, :, 0].T)
+    (plane,) = load(tmp_path / "b", nrrd_file(BODY[:, :, 0], spacings="2.0 3.0"))
+    np.testing.assert_array_equal(plane.values, BODY[:, :, 0].T)
+
+
+def test_the_row_of_a_slice_holds_no_word_of_the_header(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(nrrd_file(BODY, content="Jane Doe", **{"owner:": "Jane Doe"}))
+    outcome = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k"))
+    assert len(outcome.rows) == 5
+    assert "Jane" not in repr(outcome)
