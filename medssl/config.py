@@ -36,6 +36,9 @@ class DataConfig(Section):
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
     exclude_modalities: tuple[str, ...] = ("SEG", "RTDOSE", "PR", "KO")
+    allow_burned_in: bool = Field(
+        False, description="also images that may show text, such as a name, in their pixels"
+    )
     splits: tuple[str, ...] | None = Field(
         None, description="pretrain on these of the data's own splits; all but test by default"
     )

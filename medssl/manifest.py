@@ -11,7 +11,7 @@ from medssl.errors import DataError
 from medssl.manifest_paths import decode_path
 from sslcore.tables import write_parquet
 
-VERSION = "1"
+VERSION = "2"
 VERSION_NOTE = "medssl.version"
 ROOT_NOTE = "medssl.root"
 SETTINGS_NOTE = "medssl.settings"
@@ -32,6 +32,7 @@ SCHEMA = pl.Schema(
         "photometric": pl.String,  # as DICOM names it, also for other files
         "modality": pl.String,  # a DICOM modality code, or null
         "transfer_syntax": pl.String,  # DICOM UID, or null
+        "burned_in": pl.String,  # why text in the pixels is suspected, or null
         "spacing_row_mm": pl.Float64,  # between rows
         "spacing_column_mm": pl.Float64,  # between columns
         "spacing_slice_mm": pl.Float64,  # between slices

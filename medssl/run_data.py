@@ -68,6 +68,21 @@ def require_scanned(path: Path) -> None:
         )
 
 
+def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
+    """Keep images of usable modalities that show no text, as far as is known, unless allowed."""
+    excluded = pl.col("modality").is_in(list(data.exclude_modalities))
+    used = manifest.where(~excluded.fill_null(value=False))
+    return used if data.allow_burned_in else used.where(pl.col("burned_in").is_null())
+
+
+def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
+    """Say how many images were left out because they may show text; None if it is none."""
+    count = manifest.rows["burned_in"].count()
+    if not count or data.allow_burned_in:
+        return None
+    return f"{count} images may show text, such as a name: left out (data.allow_burned_in)"
+
+
 def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
     """Keep the images to learn from: of usable modalities and of the chosen splits.
 
@@ -75,8 +90,7 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
         DataError: No image remains.
         ConfigError: A split that the data does not have.
     """
-    excluded = list(data.exclude_modalities)
-    used = manifest.where(pl.col("modality").is_null() | ~pl.col("modality").is_in(excluded))
+    used = usable_images(manifest, data)
     if data.splits is None:
         used = used.where(pl.col("split").is_null() | (pl.col("split") != "test"))
     else:
@@ -87,9 +101,11 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
                 raise ConfigError(f"data.splits: no split {name!r}; {way_out}")
         used = used.where(pl.col("split").is_in(list(data.splits)))
     if not len(used):
+        text = tell_burned_in(manifest, data)
         raise DataError(
             f"none of {len(manifest)} images remains to learn from; change data.splits"
-            f" (now {data.splits or 'all but test'}) or data.exclude_modalities ({excluded})"
+            f" (now {data.splits or 'all but test'}) or data.exclude_modalities"
+            f" ({list(data.exclude_modalities)})" + (f"; {text}" if text else "")
         )
     return used
 

@@ -16,7 +16,7 @@ from medssl.health import HealthImages, class_numbers, pick_images
 from medssl.hub_backbones import HUB_KNOWN, build_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest
-from medssl.run_data import choose_backbone, image_shape, training_rows
+from medssl.run_data import choose_backbone, image_shape, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
 from medssl.views import MultiViewMaker
 from sslcore.device import share_batch_statistics
@@ -148,15 +148,16 @@ def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: i
         ) from error
 
 
-def describe(parts: RunParts, fabric: Fabric) -> str:
+def describe(parts: RunParts, fabric: Fabric, manifest: Manifest) -> str:
     """Say what was chosen, above all where the data did not tell it for sure."""
     config = parts.config
+    hidden = tell_burned_in(manifest, config.data)
     return (
         f"{len(parts.dataset)} images, {config.method.name} with {choose_backbone(config)} on"
         f" {fabric.device.type}, {parts.steps} steps of {config.run.batch_size};"
         f" views of {config.image_size} px as of a {config.views.preset}"
         " (something else? set views.preset)"
-    )
+    ) + (f"; {hidden}" if hidden else "")
 
 
 def _labels(manifest: Manifest, method: MethodSection) -> Tensor | None:

@@ -16,7 +16,7 @@ from medssl.fewlabels.split import Split, keep_rows, require_every_class, split_
 from medssl.identity import load_site_key
 from medssl.labels import folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
-from medssl.run_data import open_data, training_rows
+from medssl.run_data import open_data, tell_burned_in, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from sslcore.console import Progress
 
@@ -101,8 +101,7 @@ def gather_cohort(
     """
     settings = run.read_config().data
     manifest = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
-    excluded = pl.col("modality").is_in(list(settings.exclude_modalities))
-    every = _label(manifest.where(~excluded.fill_null(value=False)), config)
+    every = _label(usable_images(manifest, settings), config)
     labelled = every.where(pl.col("label").is_not_null())
     if not len(labelled):
         raise DataError(
@@ -117,6 +116,8 @@ def gather_cohort(
         require_every_class(labelled.rows, split, classes)
     without = len(every) - len(labelled)
     notes = [f"{without} of {len(every)} images have no label: left out"] if without else []
+    if hidden := tell_burned_in(manifest, settings):
+        notes.append(hidden)
     return Cohort(labelled, classes, splits, leakage, (*notes, *about))
 
 

@@ -16,6 +16,7 @@ class ScanSummary:
         images: Rows of the manifest.
         kinds: Images per kind of file.
         modalities: Images per DICOM modality.
+        burned_in: Images that may show text in their pixels, per reason.
         reasons: Files set aside, per reason.
         duplicates: Images whose pixels another image before them has too.
         patients: Different patients; 0 where none is known.
@@ -30,6 +31,7 @@ class ScanSummary:
     images: int
     kinds: Mapping[str, int]
     modalities: Mapping[str, int]
+    burned_in: Mapping[str, int]
     reasons: Mapping[str, int]
     duplicates: int
     patients: int
@@ -48,6 +50,13 @@ class ScanSummary:
         """Files set aside."""
         return sum(self.reasons.values())
 
+    def _burned_in(self) -> str:
+        if not self.burned_in:
+            return ""
+        number = sum(self.burned_in.values())
+        way_in = "left out of training unless data.allow_burned_in=true"
+        return f"{number} images may show text ({_list(self.burned_in)}): {way_in}"
+
     def table(self) -> str:
         """Return the summary as lines of two columns."""
         labels = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
@@ -55,6 +64,7 @@ class ScanSummary:
             ("files", f"{self.files}, of which {self.reused} unchanged since the last scan"),
             ("images", f"{self.images} ({_list(self.kinds)})"),
             ("modalities", _list(self.modalities)),
+            ("burned in", self._burned_in()),
             ("patients", str(self.patients) if self.patients else "unknown"),
             ("studies", str(self.studies) if self.studies else ""),
             ("duplicates", f"{self.duplicates} images repeat the pixels of another"),
@@ -76,6 +86,7 @@ def summarise(
         images=len(rows),
         kinds=_counts(rows["kind"]),
         modalities=_counts(rows["modality"]),
+        burned_in=_counts(rows["burned_in"]),
         reasons=_counts(rejected["reason"]),
         duplicates=len(rows) - rows["content"].n_unique(),
         patients=rows["patient"].drop_nulls().n_unique(),

@@ -21,7 +21,7 @@ from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "2"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "3"  # raised when rows of an unchanged file may come out differently
 PATIENCE = 600.0  # seconds for one file; a decoder that hangs counts as crashed
 
 Row = dict[str, Any]
@@ -110,6 +110,7 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
         "frames": facts.frames,
         "modality": facts.modality,
         "transfer_syntax": facts.transfer_syntax,
+        "burned_in": facts.burned_in,
         "patient": key.patient(facts.patient_id) if facts.patient_id else None,
         "study": key.study(facts.study_uid) if facts.study_uid else None,
         "series": key.series(facts.series_uid) if facts.series_uid else None,

@@ -94,6 +94,7 @@ class FileFacts:
     frames: int
     modality: str | None = None
     transfer_syntax: str | None = None
+    burned_in: str | None = None  # why text is suspected; a value of burned_in.BurnedIn
     patient_id: str | None = field(default=None, repr=False)
     study_uid: str | None = field(default=None, repr=False)
     series_uid: str | None = field(default=None, repr=False)

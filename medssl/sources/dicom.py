@@ -14,6 +14,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
+from medssl.sources.burned_in import suspect_text
 from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
@@ -45,6 +46,7 @@ class DicomFile:
             frames=self.layout.frames,
             modality=self._modality,
             transfer_syntax=str(self.syntax),
+            burned_in=suspect_text(self.path, self.header),
             patient_id=first_text(self.path, self.header, "PatientID"),
             study_uid=first_text(self.path, self.header, "StudyInstanceUID"),
             series_uid=first_text(self.path, self.header, "SeriesInstanceUID"),

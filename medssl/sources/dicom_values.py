@@ -13,8 +13,11 @@ from medssl.sources.reading import reading
 
 _KEYWORDS = (
     "SpecificCharacterSet",
+    "ImageType",
     "SOPClassUID",
     "Modality",
+    "ConversionType",
+    "BurnedInAnnotation",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -69,15 +72,19 @@ def value_of(path: Path, header: Dataset, keyword: str) -> Any:
 
 def first_text(path: Path, header: Dataset, keyword: str) -> str | None:
     """Return an attribute as text without padding; None if it is empty or unreadable."""
+    return next(iter(texts(path, header, keyword)), None) or None
+
+
+def texts(path: Path, header: Dataset, keyword: str) -> list[str]:
+    """Return all values of an attribute as texts without padding; none if it is unreadable."""
     try:
         value = value_of(path, header, keyword)
     except UnreadableFileError:
-        return None
+        return []
     if value is None or isinstance(value, bytes):
-        return None
-    if not isinstance(value, str) and hasattr(value, "__getitem__"):
-        value = value[0] if len(value) else ""
-    return str(value).strip("\0 \t\r\n") or None
+        return []
+    is_list = not isinstance(value, str) and hasattr(value, "__getitem__")
+    return [str(item).strip("\0 \t\r\n") for item in (value if is_list else [value])]
 
 
 def numbers(path: Path, header: Dataset, keyword: str) -> list[float]:

@@ -215,3 +215,26 @@ def test_whole_slides_wait_for_their_reader(tmp_path: Path) -> None:
 def test_a_text_that_names_itself_dicom_is_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("DICM is what this text is about. " * 50)
     assert refusal(tmp_path / "a.dcm").reason is Reason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, None),
+        ({"BurnedInAnnotation": "YES"}, "said_so"),
+        ({"BurnedInAnnotation": "NO", "Modality": "US"}, None),
+        ({"BurnedInAnnotation": "", "Modality": "US"}, "ultrasound"),
+        ({"Modality": "US"}, "ultrasound"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary_capture"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, "secondary_capture"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.5.1"}, None),
+        ({"ConversionType": "WSD"}, "secondary_capture"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screenshot"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}, None),
+        ({"ImageType": ["SCREEN SAVE"], "BurnedInAnnotation": "YES"}, "said_so"),
+    ],
+)
+def test_images_that_may_show_text_are_told_by_their_attributes(
+    tmp_path: Path, attributes: dict[str, Any], expected: str | None
+) -> None:
+    assert facts(write_dicom(tmp_path / "a", ramp(), **attributes)).burned_in == expected

@@ -18,7 +18,7 @@ from medssl.encoder import load_encoder, unfinished
 from medssl.errors import DataError
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
-from medssl.run_data import resolve, training_rows
+from medssl.run_data import resolve, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
 from medssl.run_parts import build_run_method
 from medssl.views import move_canvases
@@ -338,6 +338,18 @@ def test_only_training_splits_and_image_modalities_are_learnt_from(tmp_path: Pat
     nothing = data.model_copy(update={"exclude_modalities": ("DX",)})
     with pytest.raises(DataError, match="none of 12 images remains"):
         training_rows(manifest.where(pl.col("modality") == "DX"), nothing)
+
+
+def test_images_that_may_show_text_are_left_out_unless_allowed(tmp_path: Path) -> None:
+    path = write_tiny_data(tmp_path, burned_in=["ultrasound", None] * 12)
+    manifest, data = read_manifest(path), tiny_config(path).data
+    assert len(training_rows(manifest, data)) == 12
+    assert "12 images may show text" in (tell_burned_in(manifest, data) or "")
+    allowed = data.model_copy(update={"allow_burned_in": True})
+    assert len(training_rows(manifest, allowed)) == 24
+    assert tell_burned_in(manifest, allowed) is None
+    with pytest.raises(DataError, match=r"12 images may show text.*allow_burned_in"):
+        training_rows(manifest.where(pl.col("burned_in").is_not_null()), data)
 
 
 def test_the_whole_manifest_is_kept_for_later_stages(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Which DICOM images may show text, such as a patient's name, in their pixels."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from medssl.sources.dicom_values import first_text, texts
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame classes, below it
+_ULTRASOUND = ("US", "IVUS", "BDUS")
+_SCREENS = ("SCREEN SAVE", "SCREENSAVE", "SCREENSHOT")  # values of ImageType in use
+_CAPTURED = frozenset(("DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"))
+
+
+class BurnedIn(StrEnum):
+    """Why text is suspected; the values stand in the manifest."""
+
+    SAID_SO = "said_so"  # the file says that there is text
+    SECONDARY_CAPTURE = "secondary_capture"
+    SCREENSHOT = "screenshot"
+    ULTRASOUND = "ultrasound"
+
+
+def suspect_text(path: Path, header: Dataset) -> BurnedIn | None:
+    """Judge by attributes; None where the file says that there is none, or nothing suggests it.
+
+    Nobody has looked at the pixels, so a file that is wrong about itself passes.
+
+    Source:
+        DICOM PS3.3, C.7.6.1.1.4 (Burned In Annotation), C.8.6.1 (Conversion Type); the kinds of
+        image that carry text as PS3.15, E.3.1 (Clean Pixel Data Option) names them.
+    """
+    said = (first_text(path, header, "BurnedInAnnotation") or "").upper()
+    if said in ("YES", "NO"):
+        return BurnedIn.SAID_SO if said == "YES" else None
+    kind = first_text(path, header, "SOPClassUID") or ""
+    is_capture = kind == _SECONDARY_CAPTURE or kind.startswith(f"{_SECONDARY_CAPTURE}.")
+    if is_capture or first_text(path, header, "ConversionType") in _CAPTURED:
+        return BurnedIn.SECONDARY_CAPTURE
+    if any(word.upper() in _SCREENS for word in texts(path, header, "ImageType")):
+        return BurnedIn.SCREENSHOT
+    if first_text(path, header, "Modality") in _ULTRASOUND:
+        return BurnedIn.ULTRASOUND
+    return None
