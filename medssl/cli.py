@@ -32,6 +32,10 @@ PatientPattern = Annotated[
     typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
 ]
 
+SitePattern = Annotated[
+    str | None, typer.Option(metavar="REGEX", help=r"Finds the site in the path, such as '(\w+)/'.")
+]
+
 
 @app.callback()
 def main(
@@ -55,6 +59,7 @@ def scan(
     labels: Labels = None,
     class_folders: ClassFolders = None,
     patient_pattern: PatientPattern = None,
+    site_pattern: SitePattern = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default by cores.")] = None,
 ) -> None:
     """List the images of a folder, and what cannot be read."""
@@ -69,6 +74,7 @@ def scan(
             "labels": labels and str(labels),
             "class_folders": class_folders,
             "patient_pattern": patient_pattern,
+            "site_pattern": site_pattern,
             "workers": workers,
         },
     )

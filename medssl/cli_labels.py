@@ -36,7 +36,9 @@ def finetune(
         list[int] | None, typer.Option(help="Labels per class instead; may be repeated.")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="linear or full.")] = None,
-    split: Annotated[str | None, typer.Option(help="auto, given, patient or image.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="auto, given, patient, image, site or scanner.")
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Test every patient, in so many parts; for few patients.")
     ] = None,

@@ -15,6 +15,7 @@ from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
 Stem = Literal["auto", "small", "medium", "large"]
+SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
 
 
 class Preset(StrEnum):
@@ -116,6 +117,9 @@ class ScanConfig(Section):
         description="regular expression with one group, searched for in the relative path of"
         " every image; what the group finds is the patient, whatever the file says",
     )
+    site_pattern: str | None = Field(
+        None, description="likewise for the site that an image comes from"
+    )
     workers: int | None = Field(None, gt=0, description="processes; as many as cores by default")
 
 
@@ -164,8 +168,10 @@ class FinetuneConfig(Section):
 
     labels: Path | None = Field(None, description="CSV; default: the labels of the manifest")
     class_folders: bool = Field(False, description="the name of an image's folder is its label")
-    split: Literal["auto", "given", "patient", "image"] = Field(
-        "auto", description="the data's own where it has one, else by patient"
+    split: SplitBy = Field(
+        "auto",
+        description="the data's own where it has one, else by patient; site, scanner: tested on"
+        " those that nothing was learnt from",
     )
     test_share: float = Field(0.3, gt=0, lt=1, description="of the patients")
     val_share: float = Field(0.15, gt=0, lt=1, description="of the patients")

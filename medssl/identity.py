@@ -49,6 +49,14 @@ class SiteKey:
         """Return the pseudonym of a series."""
         return self.hash("series", uid.strip())
 
+    def site(self, name: str) -> str:
+        """Return the pseudonym of an institution; of names that differ in case only, the same."""
+        return self.hash("site", " ".join(name.casefold().split()))
+
+    def scanner(self, description: str) -> str:
+        """Return the pseudonym of a device."""
+        return self.hash("scanner", description.casefold())
+
     def fingerprint(self) -> str:
         """Return what tells this key from others and reveals nothing about it."""
         return self.hash("fingerprint")

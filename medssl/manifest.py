@@ -39,6 +39,8 @@ SCHEMA = pl.Schema(
         "patient": pl.String,  # keyed hashes, or null where unknown
         "study": pl.String,
         "series": pl.String,
+        "site": pl.String,  # where the image was made, keyed hash
+        "scanner": pl.String,  # on which device of the site, keyed hash
         "content": pl.String,  # hash of the decoded pixels: equal for exact duplicates
         "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
         "label": pl.String,

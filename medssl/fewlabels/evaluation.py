@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medssl.fewlabels.groups import joined_groups
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.metrics import (
     FloatArray,
@@ -23,7 +24,6 @@ from medssl.fewlabels.metrics import (
     summarise,
     weighted_metrics,
 )
-from medssl.fewlabels.split import joined_groups
 
 FEWEST_UNITS = 3  # of a class among the test patients, for an interval to mean anything
 

@@ -26,10 +26,10 @@ from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder, unfin
 from medssl.fewlabels.classifier import LEARNT_SCHEMA, Trained
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
+from medssl.fewlabels.groups import joined_groups
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
-from medssl.fewlabels.split import joined_groups
 from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder

@@ -5,14 +5,16 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from medssl.config import SplitBy
 from medssl.errors import DataError
-from medssl.fewlabels.split import Split, divide, image_groups, patient_groups, require_every_class
+from medssl.fewlabels.groups import image_groups, patient_groups
+from medssl.fewlabels.split import Split, divide, require_every_class
 
 
 def fold_rows(
     rows: pl.DataFrame,
     *,
-    how: Literal["auto", "given", "patient", "image"],
+    how: SplitBy,
     folds: int,
     rounds: int,
     val_share: float,
@@ -43,6 +45,8 @@ def fold_rows(
             f"the data's own split cannot be divided into {folds} folds; use --split patient, or"
             " --folds 1"
         )
+    if how in ("site", "scanner"):
+        raise DataError(f"folds are by patient or image; use --folds 1 with --split {how}")
     by: Literal["patient", "image"] = "image" if how == "image" else "patient"
     groups = image_groups(rows) if by == "image" else patient_groups(rows)
     classes = rows["label"].unique().sort().to_list()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medssl.fewlabels.split import IntArray
+from medssl.fewlabels.groups import IntArray
 
 MIN_VAL_PER_CLASS = 2
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from medssl.fewlabels.split import IntArray, Split, patients_on_two_sides
+from medssl.fewlabels.groups import IntArray
+from medssl.fewlabels.split import Split, patients_on_two_sides
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from medssl.config import SplitBy
 from medssl.errors import DataError
+from medssl.fewlabels.groups import (
+    PATIENT_WAY_OUT,
+    IntArray,
+    image_groups,
+    patient_groups,
+    place_groups,
+)
 
 PARTS = ("train", "val", "test")
-IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-_PATIENT_WAY_OUT = (
-    "scan again with --patient-pattern, which takes the patient from the path,"
-    " or accept images of one patient on both sides with --split image"
-)
 _ASSIGNMENTS = 20_000  # group placements tried in all, spread over restarts
 
 
@@ -36,7 +39,7 @@ class Split:
     train: IntArray
     val: IntArray
     test: IntArray
-    how: Literal["given", "patient", "image"]
+    how: Literal["given", "patient", "image", "site", "scanner"]
     notes: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, IntArray]:
@@ -47,7 +50,7 @@ class Split:
 def split_rows(
     rows: pl.DataFrame,
     *,
-    how: Literal["auto", "given", "patient", "image"],
+    how: SplitBy,
     test_share: float,
     val_share: float,
     seed: int,
@@ -58,11 +61,13 @@ def split_rows(
     without a val part gets one cut from train, by patient where patients are known.
 
     Args:
-        rows: Columns patient, content, label and split of a manifest; every label present.
-        how: `auto` takes the given split where there is one, else splits by patient.
-        test_share: Of the patients, and of the images of each class, as well as whole patients
-            allow.
-        val_share: Likewise.
+        rows: Columns patient, content, label, split, site and scanner of a manifest; every label
+            present.
+        how: `auto` takes the given split where there is one, else splits by patient. `site` and
+            `scanner` test on whole ones of these, and cut the val part from the others by patient.
+        test_share: Of the patients (sites, scanners), and of the images of each class, as well as
+            whole ones allow.
+        val_share: Likewise, of the patients.
         seed: Equal seeds give equal splits.
 
     Raises:
@@ -77,6 +82,8 @@ def split_rows(
     has_given = rows["split"].is_not_null().any()
     if how == "given" or (how == "auto" and has_given):
         split = _given_split(rows, val_share, seed)
+    elif how in ("site", "scanner"):
+        split = _split_by_place(rows, how, test_share, val_share, seed)
     else:
         by: Literal["patient", "image"] = "image" if how == "image" else "patient"
         groups = image_groups(rows) if by == "image" else patient_groups(rows)
@@ -112,29 +119,6 @@ def require_every_class(rows: pl.DataFrame, split: Split, classes: Sequence[str]
         if missing:
             way_out = "use --split patient" if split.how == "given" else "try another --seed"
             raise DataError(f"no image of class {missing[0]!r} in the {part} part; {way_out}")
-
-
-def joined_groups(*keys: Sequence[str | None]) -> IntArray:
-    """Number the rows so that two rows that share a key, directly or through others, are equal.
-
-    Args:
-        keys: Columns of equal length; a null joins nothing.
-    """
-    parent = list(range(len(keys[0])))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for column in keys:
-        first: dict[str, int] = {}
-        for row, key in enumerate(column):
-            if key is not None:
-                parent[root(row)] = root(first.setdefault(key, row))
-    _, numbers = np.unique([root(row) for row in range(len(parent))], return_inverse=True)
-    return numbers.astype(np.int64)
 
 
 def assign_groups(counts: IntArray, shares: Sequence[float], *, seed: int) -> IntArray:
@@ -213,14 +197,14 @@ def divide(
         raise DataError(
             f"too few {unit}s for {len(shares)} parts: {len(counts)}, those who share an image"
             f" counted as one; more {unit}s are needed"
-            + (f", or {_PATIENT_WAY_OUT}" if unit == "patient" else "")
+            + (f", or {PATIENT_WAY_OUT}" if unit == "patient" else "")
         )
     for name, holders in zip(classes, (counts > 0).sum(0), strict=True):
         if holders < len(shares):
             raise DataError(
                 f"class {name!r} has images of {holders} {unit}(s), fewer than the {len(shares)}"
                 f" parts; leave the class out, or add {unit}s"
-                + (f", or {_PATIENT_WAY_OUT}" if unit == "patient" else "")
+                + (f", or {PATIENT_WAY_OUT}" if unit == "patient" else "")
             )
     parts = assign_groups(counts, shares, seed=seed)
     return tuple(np.flatnonzero(parts[groups] == part) for part in range(len(shares)))
@@ -253,17 +237,18 @@ def _given_split(rows: pl.DataFrame, val_share: float, seed: int) -> Split:
     return Split(train, val, test, "given", tuple(notes))
 
 
-def patient_groups(rows: pl.DataFrame) -> IntArray:
-    """Number what must stay together: patients, and those who share an image."""
-    unknown = rows["patient"].null_count()
-    if unknown:
-        raise DataError(
-            f"{unknown} of {len(rows)} labelled images have no patient, so images of one patient"
-            f" could stand on both sides; {_PATIENT_WAY_OUT}"
-        )
-    return joined_groups(rows["patient"].to_list(), rows["content"].to_list())
-
-
-def image_groups(rows: pl.DataFrame) -> IntArray:
-    """Number what must stay together if patients need not: exact copies."""
-    return joined_groups(rows["content"].to_list())
+def _split_by_place(
+    rows: pl.DataFrame,
+    place: Literal["site", "scanner"],
+    test_share: float,
+    val_share: float,
+    seed: int,
+) -> Split:
+    whole = place_groups(rows, place)
+    learnt, test = divide(rows, whole, (1 - test_share, test_share), seed=seed, unit=place)
+    inner = rows[learnt.tolist()]
+    own = val_share / (1 - test_share)
+    train, val = divide(inner, patient_groups(inner), (1 - own, own), seed=seed, unit="patient")
+    parts = (rows[place].gather(part).n_unique() for part in (learnt, test))
+    note = "trained on {} and tested on {} other " + f"{place}(s); val cut by patient"
+    return Split(learnt[train], learnt[val], test, place, (note.format(*parts),))

@@ -1,8 +1,8 @@
 """From a folder to a manifest: every image a row, every other file a reason."""
 
 import hashlib
-import re
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,14 +21,15 @@ from medssl.manifest import (
     write_manifest,
     write_rejected,
 )
-from medssl.manifest_paths import decode_path, encode_path, path_shape
+from medssl.manifest_paths import encode_path
 from medssl.scanning.parts import Parts, Tables, require_replaceable
+from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
 from sslcore.cores import usable_cores
-from sslcore.errors import ConfigError, OutputError
+from sslcore.errors import OutputError
 from sslcore.tables import require_parquet
 
 _CHUNK = 16  # files per task; a crash costs reading up to 4 of these per process again
@@ -72,7 +73,10 @@ def scan(
             writes it.
     """
     began = time.monotonic()
-    pattern = _compile(config.patient_pattern)
+    patterns = {
+        "patient": PathPattern.of("--patient-pattern", config.patient_pattern),
+        "site": PathPattern.of("--site-pattern", config.site_pattern),
+    }
     if config.labels:
         require_labels(config.labels)
     require_replaceable(out)
@@ -81,7 +85,8 @@ def scan(
     settings = _settings(folder, config, key)
     parts = Parts(out.absolute(), settings)
     root, files, aside = _list_files(folder, parts, out, key)
-    _require_matches(pattern, files)
+    for pattern in patterns.values():
+        pattern.require_matches([file.path for file in files])
 
     with parts.claimed():
         reused = parts.earlier().reusable().about(_as_table(files))
@@ -96,7 +101,7 @@ def scan(
         if tables.rows.is_empty():
             parts.remove()
             raise _no_images(tables, folder)
-        manifest = Manifest(_describe(tables.rows, pattern, config, key), root)
+        manifest = Manifest(_describe(tables.rows, patterns, config, key), root)
         if config.labels:
             manifest = _labelled(manifest, config.labels, key, parts)
         about = {SETTINGS_NOTE: settings}
@@ -110,25 +115,14 @@ def scan(
     )
 
 
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"--patient-pattern '{pattern}': {error}") from error
-    if compiled.groups < 1:
-        raise ConfigError(f"--patient-pattern '{pattern}': needs a group, such as 'P(\\d+)'")
-    return compiled
-
-
 def _settings(folder: Path, config: ScanConfig, key: SiteKey) -> str:
     """Return what must be equal for rows of an earlier scan to be used again.
 
     The place is part of it: two folders may hold other images under equal names, sizes and times.
     """
     place = encode_path(str(folder.resolve()))
-    text = "\n".join((READER_VERSION, key.fingerprint(), config.patient_pattern or "", place))
+    found = (config.patient_pattern or "", config.site_pattern or "")
+    text = "\n".join((READER_VERSION, key.fingerprint(), *found, place))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -149,15 +143,6 @@ def _list_files(
     if not files and not aside:
         raise DataError(f"{folder}: no files in it")
     return place, files, aside
-
-
-def _require_matches(pattern: re.Pattern[str] | None, files: list[Found]) -> None:
-    """Say that a pattern is wrong before hours of reading, not after."""
-    if pattern and files and not any(pattern.search(decode_path(file.path)) for file in files):
-        raise DataError(
-            f"--patient-pattern '{pattern.pattern}' fits none of {len(files)} paths; they look"
-            f" like {path_shape(files[0].path)} (a for a letter, 9 for a digit)"
-        )
 
 
 def _as_table(files: list[Found]) -> pl.DataFrame:
@@ -243,25 +228,30 @@ def _labelled(manifest: Manifest, labels: Path, key: SiteKey, parts: Parts) -> M
 
 
 def _describe(
-    rows: pl.DataFrame, pattern: re.Pattern[str] | None, config: ScanConfig, key: SiteKey
+    rows: pl.DataFrame, patterns: Mapping[str, PathPattern], config: ScanConfig, key: SiteKey
 ) -> pl.DataFrame:
-    """Add what follows from the paths: patient, label and split."""
+    """Add what follows from the paths: patient, site, label and split."""
     paths = rows["path"].unique(maintain_order=True).to_list()
-    found = [pattern.search(decode_path(path)) if pattern else None for path in paths]
+    patients = [patterns["patient"].find(path) for path in paths]
+    sites = [patterns["site"].find(path) for path in paths]
     facts = pl.DataFrame(
         {
             "path": paths,
-            "named_patient": [key.patient(m.group(1)) if m and m.group(1) else None for m in found],
+            "named_patient": [name and key.patient(name) for name in patients],
+            "named_site": [name and key.site(name) for name in sites],
             "folder": folder_labels(paths) if config.class_folders else [None] * len(paths),
             "folder_split": folder_splits(paths),
         },
-        schema=dict.fromkeys(("path", "named_patient", "folder", "folder_split"), pl.String),
+        schema=dict.fromkeys(
+            ("path", "named_patient", "named_site", "folder", "folder_split"), pl.String
+        ),
     )
     is_archive = pl.col("kind") == "npz"
     return (
         rows.join(facts, on="path", how="left", maintain_order="left")
         .with_columns(
             pl.coalesce("named_patient", "patient").alias("patient"),
+            pl.coalesce("named_site", "site").alias("site"),
             pl.when(is_archive).then("label").otherwise("folder").alias("label"),
             pl.when(is_archive).then("split").otherwise("folder_split").alias("split"),
         )

@@ -114,6 +114,8 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
         "patient": key.patient(facts.patient_id) if facts.patient_id else None,
         "study": key.study(facts.study_uid) if facts.study_uid else None,
         "series": key.series(facts.series_uid) if facts.series_uid else None,
+        "site": key.site(facts.site) if facts.site else None,
+        "scanner": key.scanner(facts.scanner) if facts.scanner else None,
     }
 
 

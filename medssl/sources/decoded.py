@@ -98,6 +98,8 @@ class FileFacts:
     patient_id: str | None = field(default=None, repr=False)
     study_uid: str | None = field(default=None, repr=False)
     series_uid: str | None = field(default=None, repr=False)
+    site: str | None = field(default=None, repr=False)  # name of the institution
+    scanner: str | None = field(default=None, repr=False)  # maker, model and number
 
 
 class ImageReader(Protocol):

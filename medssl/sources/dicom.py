@@ -26,6 +26,7 @@ from medssl.sources.sniff import HEAD_BYTES, DicomStart, find_dicom
 
 INFLATED_BUDGET = 1 << 30  # bytes of a deflated data set
 _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_SCANNER = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
@@ -50,6 +51,8 @@ class DicomFile:
             patient_id=first_text(self.path, self.header, "PatientID"),
             study_uid=first_text(self.path, self.header, "StudyInstanceUID"),
             series_uid=first_text(self.path, self.header, "SeriesInstanceUID"),
+            site=first_text(self.path, self.header, "InstitutionName"),
+            scanner=self._scanner,
         )
 
     def decode(self, frame: int) -> Decoded:
@@ -75,6 +78,12 @@ class DicomFile:
     def _modality(self) -> str | None:
         modality = first_text(self.path, self.header, "Modality")
         return modality if modality in MODALITIES else None
+
+    @cached_property
+    def _scanner(self) -> str | None:
+        """Return maker, model, station and serial number, as far as they are there."""
+        words = [first_text(self.path, self.header, keyword) or "" for keyword in _SCANNER]
+        return "\n".join(words) if any(words) else None
 
     @cached_property
     def _palette(self) -> Values | None:

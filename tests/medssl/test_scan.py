@@ -21,7 +21,7 @@ from medssl.scanning.summary import ScanSummary
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import Outcome, read_file
 from sslcore.errors import ConfigError, OutputError
-from tests.medssl.make import colours, hospital, write_png
+from tests.medssl.make import colours, hospital, ramp, write_dicom, write_png
 
 KEY = SiteKey(b"test")
 
@@ -164,6 +164,30 @@ def test_patients_come_from_the_path_where_the_pattern_fits(tmp_path: Path) -> N
     run(root, out, patient_pattern=r"IM0*(\d)")
     patients = read_manifest(out).rows["patient"].to_list()
     assert patients == [KEY.patient("1"), KEY.patient("2"), KEY.patient("2"), None]
+
+
+@pytest.mark.usefixtures("direct")
+def test_sites_and_scanners_are_hashed_and_the_path_may_name_the_site(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for folder in ("north", "south"):
+        (root / folder).mkdir(parents=True)
+    about = {"InstitutionName": "St. Mary ", "Manufacturer": "ACME", "StationName": "CT7"}
+    write_dicom(root / "north" / "a", ramp(), **about)
+    write_dicom(root / "north" / "b", ramp(top=9), **{**about, "InstitutionName": "ST.  MARY"})
+    write_dicom(root / "south" / "c", ramp(top=8), **{**about, "StationName": "CT8"})
+    write_dicom(root / "south" / "d", ramp(top=7))
+    out = tmp_path / "manifest.parquet"
+    run(root, out)
+    rows = read_manifest(out).rows
+    site, scanner = KEY.site("st. mary"), KEY.scanner("ACME\n\nCT7\n")
+    assert rows["site"].to_list() == [site, site, site, None]
+    assert rows["scanner"].to_list()[:2] == [scanner] * 2
+    assert rows["scanner"][2] not in (None, scanner)
+    assert rows["scanner"][3] is None
+    run(root, out, site_pattern="(north|south)/")
+    sites = read_manifest(out).rows["site"].to_list()
+    assert sites == [KEY.site("north")] * 2 + [KEY.site("south")] * 2
+    assert b"MARY" not in out.read_bytes().upper()
 
 
 @pytest.mark.parametrize(

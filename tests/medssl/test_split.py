@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medssl.errors import DataError
+from medssl.fewlabels.groups import joined_groups
 from medssl.fewlabels.split import (
     Split,
     assign_groups,
-    joined_groups,
     patients_on_two_sides,
     split_rows,
 )
@@ -24,6 +24,7 @@ def table(
     patients: list[str | None] | None = None,
     contents: list[str] | None = None,
     parts: list[str | None] | None = None,
+    sites: list[str | None] | None = None,
 ) -> pl.DataFrame:
     count = len(labels)
     return pl.DataFrame(
@@ -32,8 +33,9 @@ def table(
             "content": contents or [f"c{row}" for row in range(count)],
             "label": labels,
             "split": parts or [None] * count,
+            "site": sites or [None] * count,
         },
-        schema=dict.fromkeys(("patient", "content", "label", "split"), pl.String),
+        schema=dict.fromkeys(("patient", "content", "label", "split", "site"), pl.String),
     )
 
 
@@ -206,3 +208,40 @@ def test_a_class_missing_in_the_given_test_part_is_refused() -> None:
     rows = table(["a", "b"] * 8 + ["a"] * 4, parts=["train"] * 8 + ["val"] * 8 + ["test"] * 4)
     with pytest.raises(DataError, match="no image of class 'b' in the test part"):
         by_patient(rows)
+
+
+def at_sites(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Say that patients `p0` and `p1` were seen at site `s0`, the next two at `s1`, and so on."""
+    site = pl.col("patient").str.slice(1).cast(pl.Int64) // 2 % number
+    return rows.with_columns(pl.format("s{}", site).alias("site"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), sites=st.integers(2, 6))
+def test_a_split_by_site_tests_on_sites_that_nothing_was_learnt_from(seed: int, sites: int) -> None:
+    rows = at_sites(hospital(seed, patients=40), sites)
+    split = split_rows(rows, how="site", seed=seed, **SHARES)
+    at = {part: set(rows["site"].gather(found)) for part, found in split.parts().items()}
+    assert not at["test"] & (at["train"] | at["val"])
+    assert sum(map(len, split.parts().values())) == len(rows)
+    assert not patients_on_two_sides(rows, split)
+    assert split.how == "site"
+    assert f"tested on {len(at['test'])} other site" in split.notes[0]
+
+
+def test_sites_that_share_a_patient_are_one() -> None:
+    rows = at_sites(hospital(0, patients=40), 4)
+    moved = pl.when(pl.col("patient") == "p0").then(pl.lit("s1")).otherwise("site").alias("site")
+    both = pl.concat([rows, rows.with_columns(moved, content=pl.col("content") + "x")])
+    for seed in range(10):
+        split = split_rows(both, how="site", seed=seed, **SHARES)
+        tested = set(both["site"].gather(split.test))
+        assert ("s0" in tested) == ("s1" in tested)
+
+
+def test_a_split_by_site_needs_sites_and_more_than_one() -> None:
+    rows = hospital(0, patients=40)
+    with pytest.raises(DataError, match="have no site; use --split patient, or scan again"):
+        split_rows(rows, how="site", seed=0, **SHARES)
+    with pytest.raises(DataError, match="too few sites"):
+        split_rows(at_sites(rows, 1), how="site", seed=0, **SHARES)
