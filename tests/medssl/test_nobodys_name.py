@@ -1,0 +1,173 @@
+"""Names, dates and numbers planted wherever a file can hold one reach no output of the whole line.
+
+Planted are: every DICOM attribute that holds words, names, dates or identifiers, nested and
+private ones, comments of PNG, TIFF, NIfTI, NRRD and MetaImage files, and the names of folders and
+files below the root. Paths stand in the column `path` of a manifest and of the list of rejected
+files, for the images to be found; nothing else may hold any.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from typer.testing import CliRunner
+
+from medssl.cli import app
+from medssl.sources.dicom_values import TAGS
+from tests.medssl.make import dataset, metaimage, nifti, nrrd_file
+from tests.medssl.tiny_run import SIDE, use_tiny_backbone
+
+WORD, DATE, NUMBER = "Qzxplanted", "19470813", "447195518"
+SECRETS = (WORD.lower(), DATE, "1947-08-13", "1947, 8, 13", NUMBER)
+VALUES: dict[str, Any] = {
+    **dict.fromkeys(("LO", "SH", "ST", "LT", "UT", "UC"), f"{WORD} {NUMBER}"),
+    "PN": f"{WORD}^Jane",
+    "AE": WORD,
+    "UR": f"http://{WORD}",
+    "UI": f"1.2.{NUMBER}.3",
+    "DA": DATE,
+    "DT": f"{DATE}101112",
+    "IS": NUMBER,
+}
+PATIENTS, COUNT = 12, 3
+_UNTOUCHED = {*TAGS, 0x00080016}  # how the pixels are read, and the kind of object
+_READ_AND_HIDDEN = {  # read, and to be hidden all the same
+    "PatientID": f"{WORD} {NUMBER}",
+    "StudyInstanceUID": VALUES["UI"],
+    "SeriesInstanceUID": VALUES["UI"],
+    "InstitutionName": WORD,
+    "StationName": WORD,
+    "ManufacturerModelName": WORD,
+    "DeviceSerialNumber": NUMBER,
+    "Modality": WORD.upper()[:16],
+    "ConversionType": WORD.upper()[:16],
+}
+
+
+def plant(data: Dataset) -> int:
+    """Write secrets into every attribute that can hold one; return how many were planted."""
+    count = 0
+    for tag, (vr, multiplicity, *_) in DicomDictionary.items():
+        is_single = multiplicity.split("-")[0] == "1"
+        if vr in VALUES and is_single and tag not in _UNTOUCHED and tag >> 16 not in (0, 2, 4):
+            data.add_new(tag, vr, VALUES[vr])
+            count += 1
+    for keyword, value in _READ_AND_HIDDEN.items():
+        setattr(data, keyword, value)
+    return count
+
+
+def write_planted_dicom(path: Path, pixels: np.ndarray, patient: int) -> None:
+    data = dataset(pixels)
+    assert plant(data) > 1000
+    inner, innermost = Dataset(), Dataset()
+    plant(inner)
+    innermost.PatientName = VALUES["PN"]
+    inner.RequestAttributesSequence = Sequence([innermost])
+    data.ReferencedStudySequence = Sequence([inner])
+    private = data.private_block(0x0099, WORD, create=True)
+    private.add_new(1, "LO", WORD)
+    data.PatientID = f"{WORD} {NUMBER} {patient}"
+    data.SOPInstanceUID = f"1.2.{NUMBER}.{patient}"
+    data.save_as(path)
+
+
+def write_planted_folder(root: Path) -> Path:
+    """Fill a folder with every kind of file; return the table of labels."""
+    rng = np.random.default_rng(0)
+    lines = ["patient,label"]
+    for patient in range(PATIENTS):
+        folder = root / f"{WORD}_{patient}_{DATE}"
+        folder.mkdir(parents=True)
+        ill = patient % 2
+        for number in range(COUNT):
+            stripes = ill * 60 * np.sin(2.0 * np.arange(SIDE))
+            pixels = (90 + 80 * rng.random((SIDE, SIDE)) + stripes).clip(0, 255).astype(np.uint8)
+            write_planted_dicom(folder / f"{WORD}{number}.dcm", pixels, patient)
+        lines.append(f"{WORD} {NUMBER} {patient},{'ill' if ill else 'well'}")
+    others = root / WORD
+    others.mkdir()
+    noise = rng.integers(0, 255, (SIDE, SIDE, SIDE), dtype=np.uint8)
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Author", WORD)
+    Image.fromarray(noise[0]).save(others / f"{WORD}.png", pnginfo=about)
+    tifffile.imwrite(others / "a.tif", noise[1], description=WORD, software=NUMBER)
+    (others / "b.nii").write_bytes(nifti(noise, descrip=WORD, aux_file=NUMBER, db_name=DATE))
+    (others / "c.nrrd").write_bytes(nrrd_file(noise, content=WORD))
+    (others / "d.mha").write_bytes(metaimage(noise, Comment=WORD))
+    (others / f"{WORD}.txt").write_text(WORD)  # and files that are set aside
+    (others / f"{NUMBER}.png").write_bytes((others / f"{WORD}.png").read_bytes()[:60])
+    broken = next(root.glob("*/*.dcm")).read_bytes()
+    (others / f"{DATE}.dcm").write_bytes(broken[: len(broken) - 100])
+    (others / f"{DATE}b.dcm").write_bytes(broken.replace(b"MONOCHROME2", WORD.encode() + b" "))
+    labels = root.parent / "labels.csv"
+    labels.write_text("\n".join(lines))
+    return labels
+
+
+def texts_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Give the content of an output as text, column by column for tables, without paths."""
+    if path.suffix != ".parquet":
+        yield path.name, path.read_bytes().decode("latin-1")
+        return
+    for name, column in pl.read_parquet(path).to_dict().items():
+        if name != "path":
+            yield f"{path.name}:{name}", "\n".join(map(str, column.to_list()))
+    yield f"{path.name}: notes", json.dumps(pl.read_parquet_metadata(path))
+
+
+def invoke(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.slow
+def test_nothing_planted_comes_out_of_the_whole_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use_tiny_backbone(monkeypatch)
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "site.key"))
+    labels = write_planted_folder(tmp_path / "in")
+    out, run = tmp_path / "out", tmp_path / "out" / "run"
+    out.mkdir()
+    small = ("run.steps=3", "run.batch_size=8", "run.device=cpu", "data.workers=0")
+    settings = [word for one in (*small, "image_size=16") for word in ("--set", one)]
+    few = ("--split", "patient", "--fraction", 1, "--repeats", 1)
+    said = [
+        invoke("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels),
+        invoke("pretrain", out / "manifest.parquet", "--out", run, *settings),
+        invoke("embed", run, out / "manifest.parquet", "--out", out / "embeddings.parquet"),
+        invoke("finetune", run, "--out", out / "results", *few),
+        invoke("predict", out / "results", out / "manifest.parquet", "--out", out / "p.parquet"),
+        invoke("report", out / "results"),
+        invoke("report", run),
+    ]
+    rows = pl.read_parquet(out / "manifest.parquet")
+    assert rows["patient"].drop_nulls().n_unique() == PATIENTS
+    assert rows["site"].drop_nulls().n_unique() == 1
+    assert rows["label"].count() == PATIENTS * COUNT
+    assert set(rows["kind"]) == {"dicom", "png", "tiff", "nifti", "nrrd", "metaimage"}
+    assert len(pl.read_parquet(out / "rejected.parquet")) == 4
+    captured = capfd.readouterr()
+    contents = {"output": "".join(said), "stdout": captured.out, "stderr": captured.err}
+    files = [path for path in out.rglob("*") if path.is_file()]
+    for path in files:
+        contents |= {f"{path.parent}/{name}": text for name, text in texts_of(path)}
+    assert len(files) > 10
+    found = [
+        (name, secret)
+        for name, text in contents.items()
+        for secret in SECRETS
+        if secret in text.lower() or secret in name.lower()
+    ]
+    assert not found
