@@ -121,6 +121,15 @@ class ScanConfig(Section):
         None, description="likewise for the site that an image comes from"
     )
     workers: int | None = Field(None, gt=0, description="processes; as many as cores by default")
+    file_seconds: float = Field(
+        300.0, gt=0, description="for one file; one that takes longer is set aside"
+    )
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="of each process; a file that needs more is set aside; by default its share of"
+        " the machine's memory, and at least 4",
+    )
 
 
 class PretrainConfig(Section):

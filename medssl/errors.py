@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NO_PERMISSION = "no_permission"
     VANISHED = "vanished"
     DECODER_CRASHED = "decoder_crashed"
+    DECODER_TIMEOUT = "decoder_timeout"
     READER_BUG = "reader_bug"  # a mistake of this project, not of the file
 
 

@@ -1,6 +1,7 @@
 """Worker processes that may die: a decoder that crashes costs its file, not the scan."""
 
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,7 +25,7 @@ class CrashProofPool(Generic[JobT, ResultT]):
     def __init__(
         self,
         work: Callable[[list[JobT]], list[ResultT]],
-        on_crash: Callable[[JobT], ResultT],
+        on_crash: Callable[[JobT, float], ResultT],
         *,
         workers: int,
         chunk: int,
@@ -34,7 +35,8 @@ class CrashProofPool(Generic[JobT, ResultT]):
 
         Args:
             work: Picklable; gets a chunk of jobs.
-            on_crash: Makes the result of a job that killed its process.
+            on_crash: Makes the result of a job that killed its process, from the job and the
+                seconds that it lasted, alone in a process.
             workers: Processes.
             chunk: Jobs per call of `work`.
             initializer: Run first in every process.
@@ -83,12 +85,13 @@ class CrashProofPool(Generic[JobT, ResultT]):
         pool = self._start(1)
         try:
             for job in chunk:
+                began = time.monotonic()
                 try:
                     yield from self._submit(pool, [job]).result()
                 except BrokenProcessPool:
                     pool.shutdown(wait=False)
                     pool = self._start(1)
-                    yield self._on_crash(job)
+                    yield self._on_crash(job, time.monotonic() - began)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

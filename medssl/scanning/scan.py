@@ -1,6 +1,7 @@
 """From a folder to a manifest: every image a row, every other file a reason."""
 
 import hashlib
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -32,6 +33,7 @@ from sslcore.cores import usable_cores
 from sslcore.errors import OutputError
 from sslcore.tables import require_parquet
 
+_LEAST_MEMORY = 4_000_000_000  # bytes
 _CHUNK = 16  # files per task; a crash costs reading up to 4 of these per process again
 
 
@@ -162,11 +164,11 @@ def _read_all(
         return
     workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
     pool: CrashProofPool[Found, Outcome] = CrashProofPool(
-        partial(read_files, root, key),
-        _crashed,
+        partial(read_files, root, key, config.file_seconds),
+        partial(_crashed, config.file_seconds),
         workers=workers,
         chunk=_CHUNK,
-        initializer=start_worker,
+        initializer=partial(start_worker, _memory(config, workers)),
     )
     outcomes = pool.run(todo)
     images = 0
@@ -181,9 +183,20 @@ def _read_all(
         parts.flush()
 
 
-def _crashed(file: Found) -> Outcome:
-    detail = "the decoder crashed, ran out of memory or did not end"
-    return Outcome(file.path, [], SetAside(file.path, Reason.DECODER_CRASHED, detail, file.stamp))
+def _memory(config: ScanConfig, workers: int) -> int:
+    """Return the bytes that each process may take."""
+    if config.memory_gb is not None:
+        return int(config.memory_gb * 1e9)
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    share = pages * os.sysconf("SC_PAGE_SIZE") // workers if pages > 0 else 0
+    return max(share, _LEAST_MEMORY)
+
+
+def _crashed(patience: float, file: Found, seconds: float) -> Outcome:
+    reason, detail = Reason.DECODER_CRASHED, "the decoder crashed"
+    if seconds >= patience:
+        reason, detail = Reason.DECODER_TIMEOUT, f"not read after {patience:g} seconds"
+    return Outcome(file.path, [], SetAside(file.path, reason, detail, file.stamp))
 
 
 def _assemble(reused: Tables, fresh: Tables, files: list[Found], aside: list[SetAside]) -> Tables:

@@ -6,6 +6,7 @@ The file is decoded in full: whatever has a row in the manifest could be decoded
 import faulthandler
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +22,7 @@ from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "3"  # raised when rows of an unchanged file may come out differently
-PATIENCE = 600.0  # seconds for one file; a decoder that hangs counts as crashed
+READER_VERSION = "4"  # raised when rows of an unchanged file may come out differently
 
 Row = dict[str, Any]
 
@@ -36,17 +36,22 @@ class Outcome:
     aside: SetAside | None = None
 
 
-def start_worker() -> None:
-    """Leave Ctrl-C to the parent, which keeps what is finished."""
+def start_worker(memory: int) -> None:
+    """Leave Ctrl-C to the parent, which keeps what is finished, and take `memory` bytes at most."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere the limit does not cover what NumPy takes
+        import resource  # noqa: PLC0415, is not everywhere
+
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
 
 
-def read_files(root: Path, key: SiteKey, files: list[Found]) -> list[Outcome]:
-    """Read several files, one after the other."""
+def read_files(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
+    """Read several files, one after the other; a file that takes longer ends the process."""
     with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123, not a data file
         outcomes = []
         for file in files:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nowhere)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
             try:
                 outcomes.append(read_file(root, file, key))
             finally:

@@ -94,7 +94,7 @@ def test_an_unchanged_folder_is_not_opened_again(
     before = read_manifest(out).rows
     opened: list[str] = []
 
-    def spy(root: Path, key: SiteKey, files: list[Found]) -> list[Outcome]:
+    def spy(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
         opened.extend(file.path for file in files)
         return [read_file(root, file, key) for file in files]
 
@@ -127,7 +127,7 @@ def test_an_interrupted_scan_keeps_what_it_has_and_leaves_the_old_manifest(
     run(tmp_path / "old", out)
     before = out.read_bytes()
 
-    def interrupted(root: Path, key: SiteKey, files: list[Found]) -> list[Outcome]:
+    def interrupted(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
         if files[0].path == "empty":
             raise KeyboardInterrupt
         return [read_file(root, file, key) for file in files]

@@ -1,5 +1,6 @@
 """The parts of a scan: walking, processes that die or are interrupted, results on the disk."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -18,13 +19,14 @@ from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import read_manifest, rejected_path
+from medssl.scanning import scan as job
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
 from medssl.scanning.walk import Found, walk
 from medssl.scanning.worker import read_file
-from tests.medssl.crashing import die_of, minus
-from tests.medssl.make import colours, hospital, ramp, write_dicom, write_png
+from tests.medssl.crashing import die_of, minus, read_slowly
+from tests.medssl.make import colours, hospital, nifti, ramp, write_dicom, write_png
 
 KEY = SiteKey(b"test")
 
@@ -45,6 +47,33 @@ def test_a_process_that_dies_costs_only_the_job_at_fault() -> None:
     work = partial(die_of, frozenset({7}))
     pool = CrashProofPool(work, minus, workers=2, chunk=2)
     assert sorted(pool.run(list(range(1, 12)))) == [-7, *(n for n in range(1, 12) if n != 7)]
+
+
+@pytest.mark.slow
+def test_a_decoder_that_does_not_end_costs_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b slow.png", "c.png"):
+        write_png(tmp_path / "in" / name, colours())
+    monkeypatch.setattr(job, "read_files", read_slowly)
+    out = tmp_path / "manifest.parquet"
+    scan(tmp_path / "in", out, ScanConfig(workers=1, file_seconds=1.5), key=KEY)
+    assert read_manifest(out).rows["path"].to_list() == ["a.png", "c.png"]
+    (aside,) = pl.read_parquet(rejected_path(out)).rows(named=True)
+    assert (aside["path"], aside["reason"]) == ("b slow.png", "decoder_timeout")
+    assert aside["detail"] == "not read after 1.5 seconds"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_a_file_that_needs_more_memory_than_allowed_is_set_aside(tmp_path: Path) -> None:
+    write_png(tmp_path / "in" / "a.png", colours())
+    large = nifti(np.zeros((900, 900, 800), np.uint8))
+    (tmp_path / "in" / "b.nii.gz").write_bytes(gzip.compress(large, 1))
+    out = tmp_path / "manifest.parquet"
+    scan(tmp_path / "in", out, ScanConfig(workers=1, memory_gb=0.6), key=KEY)
+    assert read_manifest(out).rows["path"].to_list() == ["a.png"]
+    assert pl.read_parquet(rejected_path(out))["reason"].to_list() == ["too_large"]
 
 
 def test_links_out_of_the_root_pipes_and_hidden_folders_are_not_followed(tmp_path: Path) -> None:
