@@ -118,7 +118,7 @@ class ScanConfig(Section):
         " every image; what the group finds is the patient, whatever the file says",
     )
     site_pattern: str | None = Field(
-        None, description="likewise for the site that an image comes from"
+        None, description="likewise for the site; where it finds none, the site is unknown"
     )
     workers: int | None = Field(None, gt=0, description="processes; as many as cores by default")
     file_seconds: float = Field(

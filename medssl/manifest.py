@@ -41,7 +41,7 @@ SCHEMA = pl.Schema(
         "series": pl.String,
         "site": pl.String,  # where the image was made, keyed hash
         "scanner": pl.String,  # on which device of the site, keyed hash
-        "content": pl.String,  # hash of the decoded pixels: equal for exact duplicates
+        "content": pl.String,  # hash of the pixels: equal for exact copies; null if blank
         "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
         "label": pl.String,
         "split": pl.String,  # train, val or test where the data brings its own, else null

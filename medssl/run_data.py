@@ -80,7 +80,9 @@ def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     count = manifest.rows["burned_in"].count()
     if not count or data.allow_burned_in:
         return None
-    return f"{count} images may show text, such as a name: left out (data.allow_burned_in)"
+    return (
+        f"{count} images may show text, such as a name: left out unless data.allow_burned_in is set"
+    )
 
 
 def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:

@@ -103,7 +103,10 @@ def gather_cohort(
     manifest = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
     every = _label(usable_images(manifest, settings), config)
     labelled = every.where(pl.col("label").is_not_null())
+    hidden = tell_burned_in(manifest, settings)
     if not len(labelled):
+        if hidden and not len(every):
+            raise DataError(f"no image remains: {hidden} when pretraining")
         raise DataError(
             f"none of the {len(every)} images has a label; give --labels labels.csv or"
             " --class-folders"
@@ -116,8 +119,8 @@ def gather_cohort(
         require_every_class(labelled.rows, split, classes)
     without = len(every) - len(labelled)
     notes = [f"{without} of {len(every)} images have no label: left out"] if without else []
-    if hidden := tell_burned_in(manifest, settings):
-        notes.append(hidden)
+    if hidden:
+        notes.append(f"{hidden} when pretraining")
     return Cohort(labelled, classes, splits, leakage, (*notes, *about))
 
 

@@ -36,7 +36,7 @@ from medssl.fewlabels.supervised import (
 from medssl.loading.dataset import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest, read_manifest
-from medssl.run_data import open_data, training_rows
+from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from medssl.views import move_canvases
 from sslcore.console import Progress
@@ -151,15 +151,15 @@ def _unlabelled(
     labelled: Manifest, run: Path, data: Path | None, progress: Progress, *, by_patient: bool
 ) -> Manifest:
     """Return the images to learn from: no copy of a test image, and none of a test patient."""
-    if data is None:
-        folder = RunFolder(run)
-        if not folder.manifest.exists():
-            raise DataError(
-                f"{run}, where the encoder was trained, is gone; give images with --data"
-            )
+    folder = RunFolder(run)
+    if data is not None:
+        images = open_data(data, progress=progress)
+        if folder.config.exists():
+            images = usable_images(images, folder.read_config().data)
+    elif folder.manifest.exists():
         images = training_rows(read_manifest(folder.manifest), folder.read_config().data)
     else:
-        images = open_data(data, progress=progress)
+        raise DataError(f"{run}, where the encoder was trained, is gone; give images with --data")
     test = labelled.rows.filter(pl.col("split") == "test")
     left_out = pl.col("content").is_in(test["content"].drop_nulls().implode())
     if by_patient:

@@ -196,7 +196,7 @@ def divide(
     if len(counts) < len(shares):
         raise DataError(
             f"too few {unit}s for {len(shares)} parts: {len(counts)}, those who share an image"
-            f" counted as one; more {unit}s are needed"
+            f" or a patient counted as one; more {unit}s are needed"
             + (f", or {PATIENT_WAY_OUT}" if unit == "patient" else "")
         )
     for name, holders in zip(classes, (counts > 0).sum(0), strict=True):

@@ -40,7 +40,7 @@ def reading_section() -> Section:
 def _overview(rows: pl.DataFrame) -> str:
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
     whose = f"of {writing.count(patients, 'patient')}" if patients else "of unknown patients"
-    copies = len(rows) - rows["content"].n_unique() if not rows["content"].has_nulls() else 0
+    copies = rows["content"].count() - rows["content"].drop_nulls().n_unique()
     text = f"{writing.count(len(rows), 'image')} {whose}."
     if patients and rows["patient"].has_nulls():
         text += (

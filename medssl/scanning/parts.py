@@ -20,6 +20,7 @@ from medssl.manifest import (
 )
 from medssl.scanning.walk import SetAside
 from medssl.scanning.worker import Outcome, Row
+from medssl.sources.volumes import DETACHED
 from sslcore.errors import OutputError
 from sslcore.files import in_use, output_errors
 
@@ -45,10 +46,11 @@ class Tables:
     def reusable(self) -> "Tables":
         """Leave out what another look may change.
 
-        Archives are read anew too: in a manifest their rows may hold labels of another table.
+        Archives are read anew too: in a manifest their rows may hold labels of another table. So
+        are files whose data may be in a file beside them, that has changed on its own.
         """
         return Tables(
-            self.rows.filter(pl.col("kind") != "npz"),
+            self.rows.filter(~pl.col("kind").is_in(["npz", *DETACHED])),
             self.rejected.filter(~pl.col("reason").is_in(_PASSING)),
         )
 

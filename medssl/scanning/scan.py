@@ -264,7 +264,7 @@ def _describe(
         rows.join(facts, on="path", how="left", maintain_order="left")
         .with_columns(
             pl.coalesce("named_patient", "patient").alias("patient"),
-            pl.coalesce("named_site", "site").alias("site"),
+            pl.col("named_site" if config.site_pattern else "site").alias("site"),
             pl.when(is_archive).then("label").otherwise("folder").alias("label"),
             pl.when(is_archive).then("split").otherwise("folder_split").alias("split"),
         )

@@ -88,7 +88,7 @@ def summarise(
         modalities=_counts(rows["modality"]),
         burned_in=_counts(rows["burned_in"]),
         reasons=_counts(rejected["reason"]),
-        duplicates=len(rows) - rows["content"].n_unique(),
+        duplicates=rows["content"].count() - rows["content"].drop_nulls().n_unique(),
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),
         labels=_counts(rows["label"]),

@@ -139,5 +139,5 @@ def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: Sit
         "spacing_row_mm": spacing[0],
         "spacing_column_mm": spacing[1],
         "spacing_slice_mm": decoded.spacing_slice_mm,
-        "content": content.hash,
+        "content": None if content.is_blank else content.hash,
     }

@@ -1,5 +1,6 @@
 """Which DICOM images may show text, such as a patient's name, in their pixels."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from medssl.sources.dicom_values import first_text, texts
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame classes, below it
 _ULTRASOUND = ("US", "IVUS", "BDUS")
-_SCREENS = ("SCREEN SAVE", "SCREENSAVE", "SCREENSHOT")  # values of ImageType in use
+_ULTRASOUND_CLASSES = ("1.2.840.10008.5.1.4.1.1.6.", "1.2.840.10008.5.1.4.1.1.3.")
+_SCREENS = ("SCREENSAVE", "SCREENSHOT")  # values of ImageType in use, whatever divides the words
 _CAPTURED = frozenset(("DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"))
 
 
@@ -31,15 +33,19 @@ def suspect_text(path: Path, header: Dataset) -> BurnedIn | None:
         DICOM PS3.3, C.7.6.1.1.4 (Burned In Annotation), C.8.6.1 (Conversion Type); the kinds of
         image that carry text as PS3.15, E.3.1 (Clean Pixel Data Option) names them.
     """
-    said = (first_text(path, header, "BurnedInAnnotation") or "").upper()
-    if said in ("YES", "NO"):
-        return BurnedIn.SAID_SO if said == "YES" else None
+    said, modality, conversion = (
+        (first_text(path, header, keyword) or "").upper()
+        for keyword in ("BurnedInAnnotation", "Modality", "ConversionType")
+    )
+    if said in ("YES", "Y", "NO", "N"):
+        return BurnedIn.SAID_SO if said.startswith("Y") else None
     kind = first_text(path, header, "SOPClassUID") or ""
     is_capture = kind == _SECONDARY_CAPTURE or kind.startswith(f"{_SECONDARY_CAPTURE}.")
-    if is_capture or first_text(path, header, "ConversionType") in _CAPTURED:
+    if is_capture or conversion in _CAPTURED:
         return BurnedIn.SECONDARY_CAPTURE
-    if any(word.upper() in _SCREENS for word in texts(path, header, "ImageType")):
+    words = (re.sub("[ _]", "", word.upper()) for word in texts(path, header, "ImageType"))
+    if any(word in _SCREENS for word in words):
         return BurnedIn.SCREENSHOT
-    if first_text(path, header, "Modality") in _ULTRASOUND:
+    if modality in _ULTRASOUND or kind.startswith(_ULTRASOUND_CLASSES):
         return BurnedIn.ULTRASOUND
     return None

@@ -123,10 +123,13 @@ class Content(NamedTuple):
     Attributes:
         hash: See `content_of`.
         channels: 3 for colour, 1 for grey, also where three equal channels hold it.
+        is_blank: All pixels are equal, as in slices beyond the body: that two images are blank
+            does not make one a copy of the other.
     """
 
     hash: str
     channels: int
+    is_blank: bool
 
 
 def content_of(decoded: Decoded) -> Content:
@@ -141,7 +144,8 @@ def content_of(decoded: Decoded) -> Content:
     about = f"{values.shape} {values.dtype.str} {'inverted' if inverted else ''}"
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).data)
-    return Content(digest.hexdigest(), 3 if shown.ndim == 3 else 1)
+    is_blank = bool((shown == shown[:1, :1]).all())
+    return Content(digest.hexdigest(), 3 if shown.ndim == 3 else 1, is_blank)
 
 
 def _are_equal(channels: Values) -> bool:

@@ -26,7 +26,8 @@ from medssl.sources.sniff import HEAD_BYTES, DicomStart, find_dicom
 
 INFLATED_BUDGET = 1 << 30  # bytes of a deflated data set
 _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
-_SCANNER = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber")
+_NUMBERED = ("ManufacturerModelName", "DeviceSerialNumber")
+_STATION = ("Manufacturer", "ManufacturerModelName", "StationName")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
@@ -81,8 +82,10 @@ class DicomFile:
 
     @cached_property
     def _scanner(self) -> str | None:
-        """Return maker, model, station and serial number, as far as they are there."""
-        words = [first_text(self.path, self.header, keyword) or "" for keyword in _SCANNER]
+        """Return model and serial number; without that, maker, model and station."""
+        number = first_text(self.path, self.header, "DeviceSerialNumber")
+        keywords = _NUMBERED if number else _STATION
+        words = [first_text(self.path, self.header, keyword) or "" for keyword in keywords]
         return "\n".join(words) if any(words) else None
 
     @cached_property

@@ -8,10 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
-from medssl.sources.volume import LPS, RGB, VolumeSlices, Voxels, describe, to_ras, to_slices
+from medssl.sources.volume import (
+    LPS,
+    MILLIMETRES,
+    RGB,
+    VolumeSlices,
+    Voxels,
+    describe,
+    to_ras,
+    to_slices,
+)
 from medssl.sources.volume_data import open_data, read_data
 
-BEGINNING = re.compile(rb"(ObjectType|Comment|NDims) *= *[ -~]+\r?\n")
+_BEGINNING = re.compile(rb"(ObjectType *= *Image|Comment *= *[^\n]*|NDims *= *\d+)\s*\n")
+_SIZE = re.compile(rb"^DimSize *=", re.MULTILINE)
 _HEADER_BYTES = 1 << 16  # in which a header ends
 _LAST = "ElementDataFile"  # key of the line before the data
 _TYPES = {
@@ -26,7 +36,11 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_TRUE = "true"
+
+
+def is_metaimage(head: bytes) -> bool:
+    """Tell by the first bytes, which must reach to the sizes; other texts begin alike."""
+    return bool(_BEGINNING.match(head) and _SIZE.search(head))
 
 
 def load_metaimage(path: Path) -> VolumeSlices:
@@ -45,11 +59,11 @@ def load_metaimage(path: Path) -> VolumeSlices:
         fields, offset = _read_fields(path, file.read(_HEADER_BYTES))
     voxels = _voxels_of(path, fields)
     name = fields[_LAST]
-    if name.upper() == "LIST" or "%" in name:
+    if name.upper().startswith("LIST") or "%" in name:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
-    if fields.get("BinaryData", _TRUE).lower() != _TRUE or int(fields.get("HeaderSize", 0)):
+    if not _is_true(fields.get("BinaryData", "True")) or int(fields.get("HeaderSize", 0)):
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data as text, or after a gap")
-    is_packed = fields.get("CompressedData", "").lower() == _TRUE
+    is_packed = _is_true(fields.get("CompressedData", ""))
     with open_data(path, None if name.upper() == "LOCAL" else name, offset) as file:
         data = read_data(path, file, "zlib" if is_packed else "raw", voxels.size)
     return to_slices(path, voxels, data)
@@ -77,13 +91,18 @@ def _voxels_of(path: Path, fields: dict[str, str]) -> Voxels:
     if code is None:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "kind of number")
     big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", ""))
-    dtype: np.dtype[Any] = np.dtype(code).newbyteorder(">" if big.lower() == _TRUE else "<")
+    dtype: np.dtype[Any] = np.dtype(code).newbyteorder(">" if _is_true(big) else "<")
     channels = int(fields.get("ElementNumberOfChannels", 1))
     if channels != 1:
         if channels != 3 or code != "u1":
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, "voxels that are vectors")
         dtype = RGB
     return describe(path, sides, dtype, _affine_of(path, fields, min(3, len(sides))))
+
+
+def _is_true(word: str) -> bool:
+    """Read a switch as MetaIO does, by its first letter."""
+    return word[:1] in ("T", "t", "1")
 
 
 def _required(path: Path, fields: dict[str, str], key: str) -> str:
@@ -106,7 +125,8 @@ def _affine_of(path: Path, fields: dict[str, str], axes: int) -> NDArray[np.floa
         if count < axes or count * count != len(turned):
             raise UnreadableFileError(path, Reason.CORRUPT, "a matrix that is not square")
         affine[:axes, :axes] = turned.reshape(count, count)[:axes, :axes].T
-    affine[:axes, :axes] *= spacing[:axes]
+    unit = MILLIMETRES.get(fields.get("DistanceUnits", "mm").lower(), 1.0)
+    affine[:axes, :axes] *= spacing[:axes] * unit
     return to_ras(LPS, affine)
 
 

@@ -14,11 +14,13 @@ from nibabel import Nifti1Header, Nifti2Header
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Linear
 from medssl.sources.volume import (
+    MILLIMETRES,
     RGB,
     VOLUME_BUDGET,
     VolumeSlices,
     Voxels,
     describe,
+    to_ras,
     to_slices,
 )
 from medssl.sources.volume_data import read_exactly, read_plain
@@ -28,6 +30,7 @@ _SINGLE: dict[int, tuple[Any, bytes, int]] = {  # header's size: class, magic by
     348: (Nifti1Header, b"n+1\x00", 344),
     540: (Nifti2Header, b"n+2\x00", 4),
 }
+_FIRST = {348: 352, 540: 544}  # where data begin that a header does not place, by its size
 _PAIRS = (b"ni1\x00", b"ni2\x00")
 
 
@@ -71,14 +74,16 @@ def _voxels_of(path: Path, header: Any, length: int) -> tuple[Voxels, int]:
     dtype = np.dtype(header.get_data_dtype())
     slope, intercept = header.get_slope_inter()
     is_scaled = slope is not None and (slope, intercept) != (1.0, 0.0) and dtype != RGB
+    affine = np.asarray(header.get_best_affine(), np.float64)
+    unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     voxels = describe(
         path,
         header.get_data_shape(),
         dtype,
-        np.asarray(header.get_best_affine(), np.float64),
+        to_ras(affine, np.diag([unit, unit, unit, 1.0])),
         Linear(float(slope), float(intercept)) if is_scaled else None,
     )
-    offset = float(header["vox_offset"])
+    offset = float(header["vox_offset"]) or _FIRST[length]
     if not length <= offset < VOLUME_BUDGET:
         raise UnreadableFileError(path, Reason.CORRUPT, "data that begin nowhere")
     return voxels, int(offset)

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
-from medssl.sources.volume import LPS, RGB, VolumeSlices, Voxels, describe, to_ras, to_slices
+from medssl.sources.volume import (
+    LPS,
+    MILLIMETRES,
+    RGB,
+    VolumeSlices,
+    Voxels,
+    describe,
+    to_ras,
+    to_slices,
+)
 from medssl.sources.volume_data import Packing, open_data, read_data
 
 _HEADER_BYTES = 1 << 20  # in which a header ends
@@ -54,7 +63,7 @@ _SPACES = {  # to RAS
     "left-posterior-superior": LPS,
     "lps": LPS,
 }
-_IN_SPACE = ("domain", "space")  # kinds of axes that are sides of the volume
+_IN_SPACE = ("domain", "space", "???", "none")  # kinds of axes that are sides of the volume
 _COLOUR = "RGB-color"
 
 
@@ -77,6 +86,8 @@ def load_nrrd(path: Path) -> VolumeSlices:
     if packing is None or skips:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data as text, or after a gap")
     name = header.get("data file", header.get("datafile"))
+    if name is not None and (str(name).upper().startswith("LIST") or "%" in str(name)):
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
     with open_data(path, name, start.tell()) as file:
         data = read_data(path, file, packing, voxels.size)
     return to_slices(path, voxels, data)
@@ -91,11 +102,18 @@ def _voxels_of(path: Path, header: Any) -> Voxels:
     dtype = _dtype_of(path, header)
     if not sides or len(kinds) != len(sides) or header["dimension"] != len(sides):
         raise UnreadableFileError(path, Reason.CORRUPT, "other axes than sizes")
+    skipped = 0
     if kinds[0] == _COLOUR and sides[0] == 3 and dtype == np.uint8:
-        sides, kinds, dtype = sides[1:], kinds[1:], RGB
+        sides, kinds, dtype, skipped = sides[1:], kinds[1:], RGB, 1
     if any(kind not in _IN_SPACE for kind in kinds[:3]):
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "an axis of vectors or of time")
-    return describe(path, sides, dtype, _affine_of(path, header))
+    return describe(path, sides, dtype, _affine_of(path, header, skipped, len(sides)))
+
+
+def _unit_of(header: Any, skipped: int) -> float:
+    """Return the millimetres of what distances are given in."""
+    words = header.get("space units", header.get("units", [])[skipped:])
+    return MILLIMETRES.get(str(words[0]).lower(), 1.0) if len(words) else 1.0
 
 
 def _dtype_of(path: Path, header: Any) -> np.dtype[Any]:
@@ -105,21 +123,33 @@ def _dtype_of(path: Path, header: Any) -> np.dtype[Any]:
     return np.dtype(code).newbyteorder(">" if header.get("endian") == "big" else "<")
 
 
-def _affine_of(path: Path, header: Any) -> NDArray[np.float64] | None:
-    """Return the affine to RAS; of a space without a name only the spacing is meant."""
-    directions = header.get("space directions")
-    spacings = header.get("spacings")
-    affine = np.eye(4)
-    if directions is not None:
-        rows = np.asarray(directions, np.float64)
-        rows = rows[np.isfinite(rows).any(axis=1)]  # axes out of space are none
-        if rows.shape != (3, 3):
-            raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a space of other than 3 axes")
-        affine[:3, :3] = rows.T
-    elif spacings is not None:
-        sizes = np.asarray(spacings, np.float64)
-        sizes = sizes[~np.isnan(sizes)][:3]
-        affine[: len(sizes), : len(sizes)] = np.diag(sizes)
+def _affine_of(path: Path, header: Any, skipped: int, axes: int) -> NDArray[np.float64] | None:
+    """Return the affine to RAS; of a space without a name only the spacing is meant.
+
+    Args:
+        path: For errors.
+        header: As pynrrd gives it; axes out of space are NaN.
+        skipped: Axes before the sides of the volume.
+        axes: After these.
+    """
+    sides = min(3, axes)
+    if header.get("space directions") is not None:
+        rows = np.asarray(header["space directions"], np.float64)
+    elif header.get("spacings") is not None:
+        sizes = np.asarray(header["spacings"], np.float64)
+        rows = np.full((len(sizes), sides), np.nan)
+        for place, size in enumerate(sizes[skipped : skipped + sides]):
+            if not np.isnan(size):
+                rows[skipped + place] = 0
+                rows[skipped + place, place] = size
     else:
         return None
+    inside = ~np.isnan(rows).all(axis=1)
+    expected = np.zeros(len(rows), np.bool_)
+    expected[skipped : skipped + sides] = True
+    if rows.shape != (skipped + axes, sides) or (inside != expected).any():
+        detail = "sides that are not the first axes, or a space of other axes"
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
+    affine = np.eye(4)
+    affine[:sides, :sides] = rows[expected].T * _unit_of(header, skipped)
     return to_ras(_SPACES.get(str(header.get("space")).lower(), LPS), affine)

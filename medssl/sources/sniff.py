@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
-from medssl.sources.metaimage import BEGINNING
+from medssl.sources.metaimage import is_metaimage
 from medssl.sources.nifti import GZIP, is_nifti
 from medssl.sources.reading import reading
 
@@ -173,6 +173,6 @@ _CHECKS: dict[str, Callable[[bytes], object]] = {  # in this order
     "bmp": _is_bmp,
     "npz": _ARCHIVE.match,
     "nifti": lambda head: is_nifti(_unzipped(head)),
-    "metaimage": BEGINNING.match,
+    "metaimage": is_metaimage,
     "dicom": find_dicom,
 }

@@ -20,9 +20,15 @@ from medssl.intensity import window_of
 from medssl.sources.decoded import Decoded, FileFacts, Linear, Values, VoiWindow
 from medssl.sources.reading import require_budget, require_frame
 
-VOLUME_BUDGET = 4 << 30  # bytes of one file's voxels
+VOLUME_BUDGET = 4 << 30  # bytes of one file's voxels; loading takes twice as much
+SLICE_BUDGET = 100_000  # of one file
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # to RAS, and back
+MILLIMETRES = {  # in one of the units that headers name; without one they mean mm
+    **dict.fromkeys(("m", "meter", "metre"), 1000.0),
+    "cm": 10.0,
+    **dict.fromkeys(("um", "micron", "\N{MICRO SIGN}m"), 1e-3),
+}
 _AXIAL = 2
 _CLEARLY_WIDER = 1.2  # times the next spacing
 
@@ -97,6 +103,8 @@ def describe(
 ) -> Voxels:
     """Check what a header says, before anything is loaded.
 
+    Affines are in mm; see `MILLIMETRES`.
+
     Args:
         path: The file, for errors.
         sides: One to four axes, the fastest first; more if they are 1 long.
@@ -144,9 +152,9 @@ def to_slices(path: Path, voxels: Voxels, data: bytes) -> VolumeSlices:
 
     Raises:
         UnreadableFileError: The affine lacks an axis.
-        TooLargeError: A slice of more than the pixel budget.
+        TooLargeError: A slice of more than the pixel budget, or too many slices.
     """
-    turned, spacing = _turn(path, _as_array(voxels, data), voxels.affine)
+    turned, spacing = _turn(path, _as_array(voxels, data), voxels.affine, voxels.shape)
     is_deep = voxels.dtype != RGB and voxels.dtype.itemsize > 1
     voi = window_of(turned, voxels.rescale) if is_deep else None
     known = None if voxels.affine is None else spacing
@@ -154,20 +162,19 @@ def to_slices(path: Path, voxels: Voxels, data: bytes) -> VolumeSlices:
 
 
 def _as_array(voxels: Voxels, data: bytes) -> Values:
-    """Return `[i, j, k, time]`, in colour `[..., 3]`, in the byte order of this machine."""
+    """Return `[i, j, k, time]`, in colour `[..., 3]`, a view of the data as they are stored."""
     values: Values = np.frombuffer(data, voxels.dtype)
     if voxels.dtype == RGB:
         colours = values.view(np.uint8).reshape(*voxels.shape[::-1], 3)
         return colours.transpose(3, 2, 1, 0, 4)
-    native = voxels.dtype.newbyteorder("=")
-    return values.reshape(voxels.shape, order="F").astype(native, copy=False)
+    return values.reshape(voxels.shape, order="F")
 
 
 def _turn(
-    path: Path, values: Values, affine: NDArray[np.float64] | None
+    path: Path, values: Values, affine: NDArray[np.float64] | None, sides: tuple[int, ...]
 ) -> tuple[Values, tuple[float, float, float]]:
     """Return slices as DICOM shows them, and the spacing of slices, rows and columns, mm."""
-    placed = LPS if affine is None else affine
+    placed = _with_all_axes(LPS if affine is None else affine, sides)
     found = io_orientation(placed)
     if np.isnan(found).any():
         raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
@@ -181,8 +188,24 @@ def _turn(
     rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
     planes = np.moveaxis(lps, (3, across, rows, columns), (0, 1, 2, 3))
     require_budget(path, planes.shape[2], planes.shape[3])
-    flat = np.ascontiguousarray(planes).reshape(-1, *planes.shape[2:])
+    if planes.shape[0] * planes.shape[1] > SLICE_BUDGET:
+        raise TooLargeError(path, Reason.TOO_LARGE, f"more than {SLICE_BUDGET} slices")
+    copied = np.ascontiguousarray(planes, planes.dtype.newbyteorder("="))
+    flat = copied.reshape(-1, *planes.shape[2:])
     return flat, (float(sizes[across]), float(sizes[rows]), float(sizes[columns]))
+
+
+def _with_all_axes(affine: NDArray[np.float64], sides: tuple[int, ...]) -> NDArray[np.float64]:
+    """Let an axis of one voxel, for which a header may give no size, stand across the others."""
+    empty = [axis for axis in range(3) if sides[axis] == 1 and not affine[:3, axis].any()]
+    if len(empty) != 1:
+        return affine
+    filled = affine.copy()
+    first, second = (affine[:3, axis] for axis in range(3) if axis != empty[0])
+    across = np.cross(first, second) * (-1 if empty[0] == 1 else 1)
+    length = np.linalg.norm(across)
+    filled[:3, empty[0]] = across / length if length else 0
+    return filled
 
 
 def _acquired_across(sizes: NDArray[np.float64], sides: tuple[int, ...]) -> int:

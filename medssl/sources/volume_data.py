@@ -88,7 +88,7 @@ def read_plain(path: Path, file: IO[bytes], count: int) -> bytes:
 
 
 def _unzip(path: Path, file: IO[bytes], count: int) -> bytes:
-    unpacker, parts, left = zlib.decompressobj(), [], count
+    unpacker, parts, left = zlib.decompressobj(zlib.MAX_WBITS | 32), [], count  # zlib or gzip
     while left:
         packed = unpacker.unconsumed_tail or file.read(_CHUNK)
         if not packed or unpacker.eof:

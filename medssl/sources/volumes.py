@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 from medssl.sources.metaimage import load_metaimage
 from medssl.sources.nifti import load_nifti
@@ -17,6 +17,7 @@ _LOADERS: dict[str, Callable[[Path], VolumeSlices]] = {
     "metaimage": load_metaimage,
 }
 VOLUMES = tuple(_LOADERS)
+DETACHED = ("nrrd", "metaimage")  # their data may be in another file, whose changes nothing tells
 
 
 @contextmanager
@@ -32,10 +33,26 @@ def open_volume(path: Path, kind: str) -> Iterator[VolumeSlices]:
     """
     with reading(path, "volume"):
         status = path.stat()
-        slices = _load(path, kind, status.st_mtime_ns, status.st_size)
+        slices = _LAST.get(path, kind, status.st_mtime_ns, status.st_size)
     yield slices
 
 
-@lru_cache(maxsize=1)
-def _load(path: Path, kind: str, _modified: int, _size: int) -> VolumeSlices:
-    return _LOADERS[kind](path)
+class _Last:
+    """The volume opened last; it goes before another is loaded, so that memory holds one."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._key: tuple[object, ...] | None = None
+        self._slices: VolumeSlices | None = None
+
+    def get(self, path: Path, kind: str, modified: int, size: int) -> VolumeSlices:
+        key = (path, kind, modified, size)
+        with self._lock:
+            if self._slices is None or self._key != key:
+                self._slices = None
+                self._slices = _LOADERS[kind](path)
+                self._key = key
+            return self._slices
+
+
+_LAST = _Last()

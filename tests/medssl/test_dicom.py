@@ -232,6 +232,11 @@ def test_a_text_that_names_itself_dicom_is_not_an_image(tmp_path: Path) -> None:
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screenshot"),
         ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}, None),
         ({"ImageType": ["SCREEN SAVE"], "BurnedInAnnotation": "YES"}, "said_so"),
+        ({"ImageType": ["DERIVED", "screen_save"]}, "screenshot"),
+        ({"BurnedInAnnotation": "Y"}, "said_so"),
+        ({"ConversionType": "sd"}, "secondary_capture"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1", "Modality": None}, "ultrasound"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "Modality": "OT"}, "ultrasound"),
     ],
 )
 def test_images_that_may_show_text_are_told_by_their_attributes(

@@ -179,7 +179,7 @@ def test_sites_and_scanners_are_hashed_and_the_path_may_name_the_site(tmp_path: 
     out = tmp_path / "manifest.parquet"
     run(root, out)
     rows = read_manifest(out).rows
-    site, scanner = KEY.site("st. mary"), KEY.scanner("ACME\n\nCT7\n")
+    site, scanner = KEY.site("st. mary"), KEY.scanner("ACME\n\nCT7")
     assert rows["site"].to_list() == [site, site, site, None]
     assert rows["scanner"].to_list()[:2] == [scanner] * 2
     assert rows["scanner"][2] not in (None, scanner)

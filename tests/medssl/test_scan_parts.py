@@ -214,7 +214,7 @@ def test_rows_of_another_folder_are_not_reused_for_equal_names_sizes_and_times(
     for name, value in (("a", 3), ("b", 4)):
         (tmp_path / name).mkdir()
         file = tmp_path / name / "image.bmp"
-        Image.fromarray(np.full((16, 24), value, np.uint8)).save(file)
+        Image.fromarray(ramp(dtype="uint8", top=value)).save(file)
         os.utime(file, (1e9, 1e9))
         assert scan(tmp_path / name, out, ScanConfig(workers=1), key=KEY).reused == 0
         contents += read_manifest(out).rows["content"].to_list()

@@ -123,7 +123,7 @@ def test_data_beside_the_header_are_read_from_its_own_folder_only(
         nrrd_file(BODY, packing="gzip")[:-20],
         metaimage(BODY)[:-1],
         metaimage(BODY, packed=True)[:-9],
-        metaimage(BODY)[:40],
+        metaimage(BODY)[: metaimage(BODY).index(b"ElementType")],
     ],
 )
 def test_a_file_that_ends_too_early_is_truncated(tmp_path: Path, content: bytes) -> None:
@@ -157,12 +157,20 @@ HUGE = "30000 30000 30000"
         (nrrd_file(BODY, spacings="0 1 1"), Reason.CORRUPT, "lacks an axis"),
         (metaimage(BODY, ElementSpacing="nan 1 1"), Reason.CORRUPT, "no number"),
         (metaimage(BODY, ElementSpacing="1 1"), Reason.CORRUPT, "axes"),
-        (nrrd_file(BODY, space_directions="(1,0) (0,1) none"), Reason.UNSUPPORTED, "3 axes"),
+        (nrrd_file(BODY, space_directions="(1,0) (0,1) none"), Reason.UNSUPPORTED, "other axes"),
         (b"NRRD0005\nno field\n\n", Reason.CORRUPT, "Error"),
         (b"NRRD0005\ntype: short\n\n", Reason.CORRUPT, "without sizes"),
         (b"NRRD0005\n" + b"# \n" * (1 << 19), Reason.CORRUPT, "without end"),
-        (b"NDims = 3\nElementDataFile = LOCAL\n", Reason.CORRUPT, "without DimSize"),
-        (b"NDims = 3\n" + b"Comment = 9\n" * 6000, Reason.TRUNCATED, "header"),
+        (b"NDims = 1\nDimSize = 1\nElementDataFile = LOCAL\n", Reason.CORRUPT, "ElementType"),
+        (b"NDims = 1\nDimSize = 1\n" + b"Comment = 9\n" * 6000, Reason.TRUNCATED, "header"),
+        (b"Comment = hello\nworld\n", Reason.NOT_AN_IMAGE, "no known"),
+        (b"ObjectType = Tube\nNDims = 3\nDimSize = 1\n", Reason.NOT_AN_IMAGE, "no known"),
+        (nrrd_file(BODY, data="LIST"), Reason.UNSUPPORTED, "several"),
+        (nrrd_file(BODY, data="a%03d.raw 1 6 1"), Reason.UNSUPPORTED, "several"),
+        (metaimage(BODY, data="LIST 2"), Reason.UNSUPPORTED, "several"),
+        (nrrd_file(BODY, space_directions="none (1,0,0) (0,1,0)"), Reason.UNSUPPORTED, "axes"),
+        (nrrd_file(BODY, spacings="nan 1 1"), Reason.UNSUPPORTED, "axes"),
+        (nrrd_file(np.zeros((1, 1, 200, 600), np.uint8)), Reason.TOO_LARGE, "slices"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_set_aside(
@@ -185,3 +193,45 @@ def test_the_row_of_a_slice_holds_no_word_of_the_header(tmp_path: Path) -> None:
     outcome = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k"))
     assert len(outcome.rows) == 5
     assert "Jane" not in repr(outcome)
+
+
+@pytest.mark.parametrize("word", ["True", "T", "true", "1"])
+def test_switches_of_a_metaimage_are_read_by_their_first_letter(tmp_path: Path, word: str) -> None:
+    for packed, kind in ((True, "<i2"), (False, ">i2")):
+        field = "CompressedData" if packed else "BinaryDataByteOrderMSB"
+        content = metaimage(BODY.astype(kind), packed=packed, **{field: word, "BinaryData": word})
+        np.testing.assert_array_equal(load(tmp_path / "a", content)[0].values, BODY[:, :, 0].T)
+
+
+def test_distances_in_other_units_become_millimetres(tmp_path: Path) -> None:
+    microns = nifti(BODY, np.diag([500.0, 500.0, 2000.0, 1.0]), xyzt_units=3)
+    units = " ".join(['"um"'] * 3)
+    for content in (
+        microns,
+        nrrd_file(BODY, spacings="500 500 2000", units=units),
+        metaimage(BODY, ElementSpacing="500 500 2000", DistanceUnits="um"),
+    ):
+        first = load(tmp_path / "a", content)[0]
+        assert first.spacing_mm == pytest.approx((0.5, 0.5))
+        assert first.spacing_slice_mm == pytest.approx(2.0)
+
+
+def test_a_plane_in_a_space_of_its_own_and_one_without_thickness_are_read(tmp_path: Path) -> None:
+    plane = BODY[:, :, 0]
+    (found,) = load(tmp_path / "a", nrrd_file(plane, space_directions="(2,0) (0,3)"))
+    np.testing.assert_array_equal(found.values, plane.T)
+    content = bytearray(nifti(plane[..., None], np.diag([-2.0, -3.0, 1.0, 1.0])))
+    content[252:256] = bytes(4)  # neither qform nor sform: the sizes of the voxels alone
+    content[88:92] = bytes(4)  # of which the third is 0
+    content[108:112] = bytes(4)  # and the data begin where they usually do
+    (found,) = load(tmp_path / "b", bytes(content))
+    assert found.values.shape == (4, 3)
+    assert found.spacing_mm == pytest.approx((3.0, 2.0))
+
+
+def test_images_without_content_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    voxels = BODY.copy()
+    voxels[:, :, 0] = voxels[:, :, 4] = 0
+    (tmp_path / "a").write_bytes(nrrd_file(voxels))
+    rows = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k")).rows
+    assert [row["content"] is None for row in rows] == [True, False, False, False, True]
