@@ -60,6 +60,9 @@ def scan(
     class_folders: ClassFolders = None,
     patient_pattern: PatientPattern = None,
     site_pattern: SitePattern = None,
+    private: Annotated[
+        bool | None, typer.Option("--private", help="No path below the folder in any table.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; default by cores.")] = None,
 ) -> None:
     """List the images of a folder, and what cannot be read."""
@@ -75,6 +78,7 @@ def scan(
             "class_folders": class_folders,
             "patient_pattern": patient_pattern,
             "site_pattern": site_pattern,
+            "private": private,
             "workers": workers,
         },
     )

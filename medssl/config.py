@@ -120,6 +120,11 @@ class ScanConfig(Section):
     site_pattern: str | None = Field(
         None, description="likewise for the site; where it finds none, the site is unknown"
     )
+    private: bool = Field(
+        False,
+        description="keys instead of paths in every table; what they stand for is kept beside the"
+        " site key",
+    )
     workers: int | None = Field(None, gt=0, description="processes; as many as cores by default")
     file_seconds: float = Field(
         300.0, gt=0, description="for one file; one that takes longer is set aside"

@@ -1,6 +1,7 @@
 """Labels from a table or from folder names, joined to a manifest."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -49,7 +50,7 @@ def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Manifest:
     if by == "file":
         _require_unambiguous(rows.join(wanted, on="name", how="semi"), table)
     labelled = _join(rows, wanted)
-    return Manifest(labelled.select(manifest.rows.columns), manifest.root)
+    return replace(manifest, rows=labelled.select(manifest.rows.columns))
 
 
 def require_labels(table: Path) -> None:

@@ -9,6 +9,8 @@ import polars as pl
 
 from medssl.errors import DataError
 from medssl.manifest_paths import decode_path
+from medssl.private_paths import NOTE as PRIVATE_NOTE
+from medssl.private_paths import hide, reveal
 from sslcore.tables import write_parquet
 
 VERSION = "2"
@@ -65,10 +67,13 @@ class Manifest:
     Attributes:
         rows: A table of `SCHEMA`, in the order of path, member and frame.
         root: Absolute folder.
+        private: Name of the table that holds its paths, if files are to hold keys instead; see
+            `medssl.private_paths`. In memory the paths are always there.
     """
 
     rows: pl.DataFrame
     root: Path
+    private: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,12 +98,22 @@ def write_manifest(
         about: More to note in the file, such as the settings of the scan.
     """
     notes = {**(about or {}), VERSION_NOTE: VERSION, ROOT_NOTE: str(manifest.root)}
-    write_table(manifest.rows, SCHEMA, path, about=notes)
+    _write(manifest.rows, SCHEMA, path, notes, manifest.private)
 
 
-def write_rejected(rows: pl.DataFrame, path: Path, *, about: Mapping[str, str]) -> None:
-    """Write the table of what was set aside, whole or not at all."""
-    write_table(rows, REJECTED_SCHEMA, path, about={**about, VERSION_NOTE: VERSION})
+def write_rejected(
+    rows: pl.DataFrame, path: Path, *, about: Mapping[str, str], private: str | None = None
+) -> None:
+    """Write the table of what was set aside, whole or not at all; `private` as in `Manifest`."""
+    _write(rows, REJECTED_SCHEMA, path, {**about, VERSION_NOTE: VERSION}, private)
+
+
+def _write(
+    rows: pl.DataFrame, schema: pl.Schema, path: Path, about: dict[str, str], private: str | None
+) -> None:
+    if private is not None:
+        rows, about = hide(rows, private), {**about, PRIVATE_NOTE: private}
+    write_table(rows, schema, path, about=about)
 
 
 def write_table(
@@ -139,7 +154,8 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         root: Where the images are now, if the folder has moved.
 
     Raises:
-        DataError: The file is no manifest, of another version, or its root does not exist.
+        DataError: The file is no manifest, of another version, its root does not exist, or its
+            paths are private to another place.
     """
     about = read_notes(path)
     rows = _read(path)
@@ -150,7 +166,8 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         raise DataError(
             f"{path}: its folder {root} does not exist; scan the folder where it is now"
         )
-    return Manifest(rows, root)
+    private = about.get(PRIVATE_NOTE)
+    return Manifest(rows if private is None else reveal(rows, private), root, private)
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -18,6 +18,8 @@ from medssl.manifest import (
     rejected_path,
     write_table,
 )
+from medssl.private_paths import NOTE as PRIVATE_NOTE
+from medssl.private_paths import reveal
 from medssl.scanning.walk import SetAside
 from medssl.scanning.worker import Outcome, Row
 from medssl.sources.volumes import DETACHED
@@ -146,9 +148,12 @@ class Parts:
         if not path.is_file():
             return empty
         try:
-            if read_notes(path).get(SETTINGS_NOTE) != self._settings:
+            notes = read_notes(path)
+            if notes.get(SETTINGS_NOTE) != self._settings:
                 return empty
             rows = pl.read_parquet(path)
+            if private := notes.get(PRIVATE_NOTE):
+                rows = reveal(rows, private)
         except (DataError, OSError, pl.exceptions.PolarsError):
             return empty
         return rows if rows.schema == schema else empty

@@ -23,6 +23,7 @@ from medssl.manifest import (
     write_rejected,
 )
 from medssl.manifest_paths import encode_path
+from medssl.private_paths import keep_paths
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
@@ -103,11 +104,12 @@ def scan(
         if tables.rows.is_empty():
             parts.remove()
             raise _no_images(tables, folder)
-        manifest = Manifest(_describe(tables.rows, patterns, config, key), root)
+        private = _keep_paths(tables, root, key) if config.private else None
+        manifest = Manifest(_describe(tables.rows, patterns, config, key), root, private)
         if config.labels:
             manifest = _labelled(manifest, config.labels, key, parts)
         about = {SETTINGS_NOTE: settings}
-        write_rejected(tables.rejected, rejected_path(out), about=about)
+        write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
         write_manifest(manifest, out, about=about)
         parts.remove()
     seconds = time.monotonic() - began
@@ -210,6 +212,10 @@ def _assemble(reused: Tables, fresh: Tables, files: list[Found], aside: list[Set
     )
     rejected = pl.concat([reused.rejected, now.rejected, walked]).unique("path", keep="last")
     return Tables(rows.sort("path", "member", "frame"), rejected.sort("path"))
+
+
+def _keep_paths(tables: Tables, root: Path, key: SiteKey) -> str:
+    return keep_paths(pl.concat([tables.rows["path"], tables.rejected["path"]]), root, key)
 
 
 def _require_complete(tables: Tables, files: list[Found]) -> None:

@@ -3,7 +3,7 @@
 Planted are: every DICOM attribute that holds words, names, dates or identifiers, nested and
 private ones, comments of PNG, TIFF, NIfTI, NRRD and MetaImage files, and the names of folders and
 files below the root. Paths stand in the column `path` of a manifest and of the list of rejected
-files, for the images to be found; nothing else may hold any.
+files, for the images to be found, unless `--private` is given; nothing else may hold any.
 """
 
 import json
@@ -114,13 +114,13 @@ def write_planted_folder(root: Path) -> Path:
     return labels
 
 
-def texts_of(path: Path) -> Iterator[tuple[str, str]]:
-    """Give the content of an output as text, column by column for tables, without paths."""
+def texts_of(path: Path, *, with_paths: bool) -> Iterator[tuple[str, str]]:
+    """Give the content of an output as text, column by column for tables."""
     if path.suffix != ".parquet":
         yield path.name, path.read_bytes().decode("latin-1")
         return
     for name, column in pl.read_parquet(path).to_dict().items():
-        if name != "path":
+        if with_paths or name != "path":
             yield f"{path.name}:{name}", "\n".join(map(str, column.to_list()))
     yield f"{path.name}: notes", json.dumps(pl.read_parquet_metadata(path))
 
@@ -132,19 +132,24 @@ def invoke(*words: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("private", [False, True])
 def test_nothing_planted_comes_out_of_the_whole_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    private: bool,
 ) -> None:
     use_tiny_backbone(monkeypatch)
-    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "site.key"))
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "own" / "site.key"))
     labels = write_planted_folder(tmp_path / "in")
     out, run = tmp_path / "out", tmp_path / "out" / "run"
     out.mkdir()
     small = ("run.steps=3", "run.batch_size=8", "run.device=cpu", "data.workers=0")
     settings = [word for one in (*small, "image_size=16") for word in ("--set", one)]
     few = ("--split", "patient", "--fraction", 1, "--repeats", 1)
+    scan = ("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels)
     said = [
-        invoke("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels),
+        invoke(*scan, *(["--private"] if private else [])),
         invoke("pretrain", out / "manifest.parquet", "--out", run, *settings),
         invoke("embed", run, out / "manifest.parquet", "--out", out / "embeddings.parquet"),
         invoke("finetune", run, "--out", out / "results", *few),
@@ -162,7 +167,9 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     contents = {"output": "".join(said), "stdout": captured.out, "stderr": captured.err}
     files = [path for path in out.rglob("*") if path.is_file()]
     for path in files:
-        contents |= {f"{path.parent}/{name}": text for name, text in texts_of(path)}
+        contents |= {
+            f"{path.parent}/{name}": text for name, text in texts_of(path, with_paths=private)
+        }
     assert len(files) > 10
     found = [
         (name, secret)
