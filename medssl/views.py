@@ -119,7 +119,7 @@ class MultiViewMaker:
             pixels: As for a call.
         """
         self._require_channels(pixels)
-        images = _to_unit(pixels)
+        images = to_unit(pixels)
         if images.shape[-2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
@@ -144,7 +144,7 @@ class MultiViewMaker:
         for first in range(0, len(pixels), rows):
             part = slice(first, first + rows)
             own = {name: values[part] for name, values in params.items()}
-            images = kind.transform.apply_(_to_unit(pixels[part]), own)
+            images = kind.transform.apply_(to_unit(pixels[part]), own)
             torch.sub(images, mean, out=views[part])
             views[part].div_(std)
         return views
@@ -287,12 +287,12 @@ def _intensity(
 def move_canvases(pixels: Tensor, device: torch.device) -> Tensor:
     """Bring uint16 canvases to `device`, as a `MultiViewMaker` takes them there."""
     if device.type == "mps":  # has no unsigned 16-bit integers
-        return _to_unit(pixels).to(device)
+        return to_unit(pixels).to(device)
     return pixels.to(device, non_blocking=True)
 
 
-def _to_unit(pixels: Tensor) -> Tensor:
-    """Return float32 of 0 to 1, always in memory of its own."""
+def to_unit(pixels: Tensor) -> Tensor:
+    """Return canvases as float32 of 0 to 1, always in memory of its own."""
     if pixels.dtype == torch.uint16:
         return pixels.to(torch.float32).mul_(1 / 65535)
     return pixels.to(torch.float32, copy=True)

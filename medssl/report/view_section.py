@@ -10,7 +10,7 @@ from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture, to_bytes
 from medssl.run_data import image_shape, training_rows
-from medssl.views import build_views, move_canvases
+from medssl.views import build_views, move_canvases, to_unit
 from sslcore.errors import ConfigError
 from sslcore.report import writing
 from sslcore.report.choosing import in_turns
@@ -71,7 +71,8 @@ def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[S
             for view in maker(pixels, index, seed=config.run.seed, epoch=epoch).views
         ]
         key = words.short(manifest.rows["sample"][row])
-        lead = picture(to_bytes(pixels[0].numpy()), alt=f"Image {key}", lines=(f"image {key}",))
+        whole = to_unit(pixels[0]).numpy()
+        lead = picture(to_bytes(whole), alt=f"Image {key}", lines=(f"image {key}",))
         others = [
             picture(to_bytes(view.numpy()), alt=f"View {number} of image {key}")
             for number, view in enumerate(views, start=1)

@@ -1,3 +1,5 @@
+import base64
+import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from torch import nn
 
 from medssl.config import ReportConfig
@@ -17,9 +20,10 @@ from medssl.report.inputs import read_inputs
 from medssl.report.results import read_results
 from medssl.report.run_sections import training_section
 from medssl.report.sheets import fitted, to_bytes
+from medssl.report.view_section import view_section
 from sslcore.errors import OutputError
 from sslcore.plots import save_png, to_svg
-from sslcore.report.parts import Note
+from sslcore.report.parts import Note, Sheet
 from sslcore.training.checkpoint import save_encoder
 from tests.medssl.report_folders import (
     manifest_rows,
@@ -147,6 +151,17 @@ def test_a_run_is_reported_without_label_results(results: Path) -> None:
     reader = Reader(path.read_text("utf-8"))
     assert reader.headings[:3] == ["The images", "Augmented views", "Pretraining"]
     assert "Few labels" not in reader.headings
+
+
+def test_the_sources_of_views_are_shown_as_they_are(results: Path) -> None:
+    inputs = read_inputs(results)
+    (sheet,) = view_section(inputs, ReportConfig(sources=3)).parts
+    assert isinstance(sheet, Sheet)
+    for strip in sheet.strips:
+        code = strip.lead.uri.removeprefix("data:image/jpeg;base64,")
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))))
+        assert 90 < shown[shown > 20].mean() < 166  # noise of 40 to 216, on a black square
+        assert shown.std() > 10
 
 
 def test_missing_parts_become_sentences(bare: Path) -> None:
