@@ -19,6 +19,7 @@ from record import data_folder, keep
 from medssl.identity import SiteKey
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
+from medssl.sources.decoded import Linear
 from medssl.sources.volumes import open_volume
 
 FOLDERS = (
@@ -79,7 +80,7 @@ def measure(folder: Path) -> dict[str, Any]:
 def _is_equal(path: Path) -> bool:
     """Compare all slices with those of nibabel, as an independent reader."""
     image = nib.as_closest_canonical(nib.load(path))
-    voxels = np.asarray(image.dataobj.get_unscaled() if _is_lazy(image) else image.dataobj)
+    voxels = np.asarray(image.dataobj)
     voxels = voxels.reshape(*voxels.shape, *[1] * (4 - voxels.ndim))
     turned = voxels[::-1, ::-1]  # to the left, to the back
     zooms = np.array(image.header.get_zooms()[:3])
@@ -91,14 +92,9 @@ def _is_equal(path: Path) -> bool:
     expected = turned.transpose(axes).reshape(-1, *(turned.shape[axis] for axis in axes[2:]))
     with open_volume(path, "nifti") as reader:
         found = np.stack([reader.decode(frame).values for frame in range(reader.facts.frames)])
-        rescale = reader.rescale
-    if rescale is not None and not _is_lazy(image):
-        found = found * rescale.slope + rescale.intercept
+        scale = reader.rescale or Linear(1, 0)
+    found = found * scale.slope + scale.intercept
     return bool(found.shape == expected.shape and np.allclose(found, expected, rtol=1e-6))
-
-
-def _is_lazy(image: Any) -> bool:
-    return hasattr(image.dataobj, "get_unscaled")
 
 
 if __name__ == "__main__":

@@ -67,12 +67,11 @@ def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
     Returns:
         None if there is nothing between them.
     """
-    step = -(-values.size // _SAMPLED)
-    taken = values.reshape(-1)[::step].astype(np.float64)
+    taken = _sampled(values.reshape(-1))
     taken = taken[np.isfinite(taken)]
     if taken.size == 0:
         return None
-    low, high = map(float, np.percentile(taken, PERCENTILES))
+    low, high = _ends(taken)
     if rescale is not None:
         low, high = sorted(rescale.slope * end + rescale.intercept for end in (low, high))
     return VoiWindow((low + high) / 2, high - low, "LINEAR_EXACT") if high > low else None
@@ -141,8 +140,16 @@ def _percentiles(decoded: Decoded, values: Values) -> tuple[float, float]:
     kept = values[keep]
     if kept.size == 0:
         return 0.0, 1.0
-    step = -(-kept.size // _SAMPLED)
-    low, high = np.percentile(kept[::step].astype(np.float64), PERCENTILES)
+    return _ends(_sampled(kept))
+
+
+def _sampled(values: Values) -> Values:
+    """Return evenly spaced values, `_SAMPLED` at most; there must be one."""
+    return values[:: -(-values.size // _SAMPLED)]
+
+
+def _ends(values: Values) -> tuple[float, float]:
+    low, high = np.percentile(values.astype(np.float64), PERCENTILES)
     return float(low), float(high)
 
 

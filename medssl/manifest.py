@@ -87,6 +87,12 @@ class Manifest:
         return replace(self, rows=self.rows.filter(condition))
 
 
+def count_copies(rows: pl.DataFrame) -> int:
+    """Return how many images repeat the pixels of another; blank ones repeat nothing."""
+    content = rows["content"].drop_nulls()
+    return len(content) - content.n_unique()
+
+
 def write_manifest(
     manifest: Manifest, path: Path, *, about: Mapping[str, str] | None = None
 ) -> None:
@@ -166,8 +172,7 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         raise DataError(
             f"{path}: its folder {root} does not exist; scan the folder where it is now"
         )
-    private = about.get(PRIVATE_NOTE)
-    return Manifest(rows if private is None else reveal(rows, private), root, private)
+    return Manifest(reveal(rows, about), root, about.get(PRIVATE_NOTE))
 
 
 def _read(path: Path) -> pl.DataFrame:

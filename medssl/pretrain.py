@@ -118,7 +118,7 @@ def _train(parts: RunParts, folder: RunFolder, fabric: Fabric) -> PretrainResult
         with all_or_none(fabric):
             if fabric.is_global_zero:
                 progress = stack.enter_context(Progress("pretrain"))
-                progress.note(describe(parts, fabric, read_manifest(folder.manifest)))
+                progress.note(describe(parts, fabric))
                 recorder = _recorder(parts, folder, fabric, progress, _interruption(stack, fabric))
                 recorder.begin(first_step)
 

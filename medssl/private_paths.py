@@ -4,6 +4,7 @@ Whoever gets a manifest or a run folder without that table sees neither a name o
 folder below the root, and cannot read the images.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -51,13 +52,18 @@ def hide(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     return _replaced(rows, name, "path", "key")
 
 
-def reveal(rows: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Replace keys in the column `path` by the paths that they stand for.
+def reveal(rows: pl.DataFrame, notes: Mapping[str, str]) -> pl.DataFrame:
+    """Replace keys in the column `path` by the paths that they stand for, if it holds keys.
+
+    Args:
+        rows: Of a manifest, or of rejected files, as the file holds them.
+        notes: Of the file.
 
     Raises:
         DataError: The table is not here, or lacks a key.
     """
-    return _replaced(rows, name, "key", "path")
+    name = notes.get(NOTE)
+    return rows if name is None else _replaced(rows, name, "key", "path")
 
 
 def _replaced(rows: pl.DataFrame, name: str, given: str, wanted: str) -> pl.DataFrame:

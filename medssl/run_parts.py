@@ -38,6 +38,7 @@ class RunParts:
         backbone: What the run leaves: the encoder, and a layer of the head if the method keeps it.
         labels: Class of each image of `dataset`, -1 where it is unknown, for a method that learns
             from them; else None.
+        left_out: What to tell about images that are not learnt from; None if there is nothing.
     """
 
     config: PretrainConfig
@@ -49,6 +50,7 @@ class RunParts:
     method: ViewMethod
     optimizer: Optimizer
     labels: Tensor | None
+    left_out: str | None
 
     @property
     def steps(self) -> int:
@@ -60,7 +62,8 @@ class RunParts:
 def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     """Build the parts from the files in `folder`; every process does the same."""
     config = folder.read_config()
-    manifest = training_rows(read_manifest(folder.manifest), config.data)
+    every = read_manifest(folder.manifest)
+    manifest = training_rows(every, config.data)
     channels, canvas = image_shape(config)
     dataset = CanvasDataset(
         manifest,
@@ -84,8 +87,18 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         default_rate=config.method.default_learning_rate(config.optim.name),
     )
     maker = build_spec_views(spec, config.views)
-    labels = _labels(manifest, config.method)
-    return RunParts(config, dataset, images, maker, spec, backbone, method, optimizer, labels)
+    return RunParts(
+        config,
+        dataset,
+        images,
+        maker,
+        spec,
+        backbone,
+        method,
+        optimizer,
+        labels=_labels(manifest, config.method),
+        left_out=tell_burned_in(every, config.data),
+    )
 
 
 def build_run_method(config: PretrainConfig, channels: int) -> tuple[ViewMethod, Backbone]:
@@ -148,16 +161,15 @@ def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: i
         ) from error
 
 
-def describe(parts: RunParts, fabric: Fabric, manifest: Manifest) -> str:
+def describe(parts: RunParts, fabric: Fabric) -> str:
     """Say what was chosen, above all where the data did not tell it for sure."""
     config = parts.config
-    hidden = tell_burned_in(manifest, config.data)
     return (
         f"{len(parts.dataset)} images, {config.method.name} with {choose_backbone(config)} on"
         f" {fabric.device.type}, {parts.steps} steps of {config.run.batch_size};"
         f" views of {config.image_size} px as of a {config.views.preset}"
         " (something else? set views.preset)"
-    ) + (f"; {hidden}" if hidden else "")
+    ) + (f"; {parts.left_out}" if parts.left_out else "")
 
 
 def _labels(manifest: Manifest, method: MethodSection) -> Tensor | None:

@@ -1,13 +1,11 @@
 """Many splits instead of one: each patient is tested once per round, where patients are few."""
 
-from typing import Literal
-
 import numpy as np
 import polars as pl
 
 from medssl.config import SplitBy
 from medssl.errors import DataError
-from medssl.fewlabels.groups import image_groups, patient_groups
+from medssl.fewlabels.groups import Unit, groups_by
 from medssl.fewlabels.split import Split, divide, require_every_class
 
 
@@ -47,8 +45,8 @@ def fold_rows(
         )
     if how in ("site", "scanner"):
         raise DataError(f"folds are by patient or image; use --folds 1 with --split {how}")
-    by: Literal["patient", "image"] = "image" if how == "image" else "patient"
-    groups = image_groups(rows) if by == "image" else patient_groups(rows)
+    by: Unit = "image" if how == "image" else "patient"
+    groups = groups_by(rows, by)
     classes = rows["label"].unique().sort().to_list()
     inner = min(0.5, val_share * folds / (folds - 1))
     splits = []

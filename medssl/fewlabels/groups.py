@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medssl.errors import DataError
 
 IntArray = NDArray[np.int64]
+Unit = Literal["patient", "image"]
 
 PATIENT_WAY_OUT = (
     "scan again with --patient-pattern, which takes the patient from the path,"
@@ -51,9 +52,9 @@ def patient_groups(rows: pl.DataFrame) -> IntArray:
     return joined_groups(rows["patient"].to_list(), rows["content"].to_list())
 
 
-def image_groups(rows: pl.DataFrame) -> IntArray:
-    """Number what must stay together if patients need not: exact copies."""
-    return joined_groups(rows["content"].to_list())
+def groups_by(rows: pl.DataFrame, unit: Unit) -> IntArray:
+    """Number what must stay together: patients, or, if they need not, exact copies alone."""
+    return joined_groups(rows["content"].to_list()) if unit == "image" else patient_groups(rows)
 
 
 def place_groups(rows: pl.DataFrame, place: Literal["site", "scanner"]) -> IntArray:

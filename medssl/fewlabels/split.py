@@ -13,8 +13,8 @@ from medssl.errors import DataError
 from medssl.fewlabels.groups import (
     PATIENT_WAY_OUT,
     IntArray,
-    image_groups,
-    patient_groups,
+    Unit,
+    groups_by,
     place_groups,
 )
 
@@ -85,8 +85,8 @@ def split_rows(
     elif how in ("site", "scanner"):
         split = _split_by_place(rows, how, test_share, val_share, seed)
     else:
-        by: Literal["patient", "image"] = "image" if how == "image" else "patient"
-        groups = image_groups(rows) if by == "image" else patient_groups(rows)
+        by: Unit = "image" if how == "image" else "patient"
+        groups = groups_by(rows, by)
         shares = (1 - test_share - val_share, val_share, test_share)
         train, val, test = divide(rows, groups, shares, seed=seed, unit=by)
         split = Split(train, val, test, by)
@@ -228,11 +228,8 @@ def _given_split(rows: pl.DataFrame, val_share: float, seed: int) -> Split:
             " use --split patient"
         )
     if not len(val):
-        inner = rows[train.tolist()]
-        by = "image" if inner["patient"].has_nulls() else "patient"
-        groups = image_groups(inner) if by == "image" else patient_groups(inner)
-        keep, cut = divide(inner, groups, (1 - val_share, val_share), seed=seed, unit=by)
-        train, val = train[keep], train[cut]
+        by: Unit = "image" if rows["patient"].gather(train).has_nulls() else "patient"
+        train, val = _cut_val(rows, train, val_share, by=by, seed=seed)
         notes.append(f"the given split has no val part: {len(val)} images cut from train by {by}")
     return Split(train, val, test, "given", tuple(notes))
 
@@ -246,9 +243,16 @@ def _split_by_place(
 ) -> Split:
     whole = place_groups(rows, place)
     learnt, test = divide(rows, whole, (1 - test_share, test_share), seed=seed, unit=place)
-    inner = rows[learnt.tolist()]
-    own = val_share / (1 - test_share)
-    train, val = divide(inner, patient_groups(inner), (1 - own, own), seed=seed, unit="patient")
+    train, val = _cut_val(rows, learnt, val_share / (1 - test_share), by="patient", seed=seed)
     parts = (rows[place].gather(part).n_unique() for part in (learnt, test))
     note = "trained on {} and tested on {} other " + f"{place}(s); val cut by patient"
-    return Split(learnt[train], learnt[val], test, place, (note.format(*parts),))
+    return Split(train, val, test, place, (note.format(*parts),))
+
+
+def _cut_val(
+    rows: pl.DataFrame, learnt: IntArray, share: float, *, by: Unit, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Divide the rows `learnt` into train and val."""
+    inner = rows[learnt.tolist()]
+    kept, cut = divide(inner, groups_by(inner, by), (1 - share, share), seed=seed, unit=by)
+    return learnt[kept], learnt[cut]

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from medssl.manifest import count_copies
 from medssl.report import tables, words
 from medssl.report.inputs import Inputs
 from sslcore.report import writing
@@ -40,7 +41,7 @@ def reading_section() -> Section:
 def _overview(rows: pl.DataFrame) -> str:
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
     whose = f"of {writing.count(patients, 'patient')}" if patients else "of unknown patients"
-    copies = rows["content"].count() - rows["content"].drop_nulls().n_unique()
+    copies = count_copies(rows)
     text = f"{writing.count(len(rows), 'image')} {whose}."
     if patients and rows["patient"].has_nulls():
         text += (

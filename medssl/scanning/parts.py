@@ -18,7 +18,6 @@ from medssl.manifest import (
     rejected_path,
     write_table,
 )
-from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import reveal
 from medssl.scanning.walk import SetAside
 from medssl.scanning.worker import Outcome, Row
@@ -151,9 +150,7 @@ class Parts:
             notes = read_notes(path)
             if notes.get(SETTINGS_NOTE) != self._settings:
                 return empty
-            rows = pl.read_parquet(path)
-            if private := notes.get(PRIVATE_NOTE):
-                rows = reveal(rows, private)
+            rows = reveal(pl.read_parquet(path), notes)
         except (DataError, OSError, pl.exceptions.PolarsError):
             return empty
         return rows if rows.schema == schema else empty

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from medssl.manifest import count_copies
+
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
@@ -88,7 +90,7 @@ def summarise(
         modalities=_counts(rows["modality"]),
         burned_in=_counts(rows["burned_in"]),
         reasons=_counts(rejected["reason"]),
-        duplicates=rows["content"].count() - rows["content"].drop_nulls().n_unique(),
+        duplicates=count_copies(rows),
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),
         labels=_counts(rows["label"]),

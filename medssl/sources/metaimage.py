@@ -59,8 +59,6 @@ def load_metaimage(path: Path) -> VolumeSlices:
         fields, offset = _read_fields(path, file.read(_HEADER_BYTES))
     voxels = _voxels_of(path, fields)
     name = fields[_LAST]
-    if name.upper().startswith("LIST") or "%" in name:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
     if not _is_true(fields.get("BinaryData", "True")) or int(fields.get("HeaderSize", 0)):
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data as text, or after a gap")
     is_packed = _is_true(fields.get("CompressedData", ""))

@@ -30,7 +30,7 @@ _SINGLE: dict[int, tuple[Any, bytes, int]] = {  # header's size: class, magic by
     348: (Nifti1Header, b"n+1\x00", 344),
     540: (Nifti2Header, b"n+2\x00", 4),
 }
-_FIRST = {348: 352, 540: 544}  # where data begin that a header does not place, by its size
+_FLAGS = 4  # bytes after the header, which tell of extensions
 _PAIRS = (b"ni1\x00", b"ni2\x00")
 
 
@@ -83,7 +83,7 @@ def _voxels_of(path: Path, header: Any, length: int) -> tuple[Voxels, int]:
         to_ras(affine, np.diag([unit, unit, unit, 1.0])),
         Linear(float(slope), float(intercept)) if is_scaled else None,
     )
-    offset = float(header["vox_offset"]) or _FIRST[length]
+    offset = float(header["vox_offset"]) or length + _FLAGS
     if not length <= offset < VOLUME_BUDGET:
         raise UnreadableFileError(path, Reason.CORRUPT, "data that begin nowhere")
     return voxels, int(offset)

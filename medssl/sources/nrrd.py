@@ -86,8 +86,6 @@ def load_nrrd(path: Path) -> VolumeSlices:
     if packing is None or skips:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data as text, or after a gap")
     name = header.get("data file", header.get("datafile"))
-    if name is not None and (str(name).upper().startswith("LIST") or "%" in str(name)):
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
     with open_data(path, name, start.tell()) as file:
         data = read_data(path, file, packing, voxels.size)
     return to_slices(path, voxels, data)

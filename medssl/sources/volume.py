@@ -154,7 +154,7 @@ def to_slices(path: Path, voxels: Voxels, data: bytes) -> VolumeSlices:
         UnreadableFileError: The affine lacks an axis.
         TooLargeError: A slice of more than the pixel budget, or too many slices.
     """
-    turned, spacing = _turn(path, _as_array(voxels, data), voxels.affine, voxels.shape)
+    turned, spacing = _turn(path, voxels, _as_array(voxels, data))
     is_deep = voxels.dtype != RGB and voxels.dtype.itemsize > 1
     voi = window_of(turned, voxels.rescale) if is_deep else None
     known = None if voxels.affine is None else spacing
@@ -170,11 +170,9 @@ def _as_array(voxels: Voxels, data: bytes) -> Values:
     return values.reshape(voxels.shape, order="F")
 
 
-def _turn(
-    path: Path, values: Values, affine: NDArray[np.float64] | None, sides: tuple[int, ...]
-) -> tuple[Values, tuple[float, float, float]]:
+def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, tuple[float, float, float]]:
     """Return slices as DICOM shows them, and the spacing of slices, rows and columns, mm."""
-    placed = _with_all_axes(LPS if affine is None else affine, sides)
+    placed = _with_all_axes(LPS if voxels.affine is None else voxels.affine, voxels.shape)
     found = io_orientation(placed)
     if np.isnan(found).any():
         raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")

@@ -36,6 +36,8 @@ def open_data(path: Path, name: str | None, offset: int) -> Iterator[IO[bytes]]:
 
 
 def _beside(path: Path, name: str) -> Path:
+    if name.upper().startswith("LIST") or "%" in name:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
     data = path.parent / name
     if PurePath(name).name != name or "\\" in name or data.is_symlink():
         detail = "data outside of the folder of the header"
