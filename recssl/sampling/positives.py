@@ -59,13 +59,14 @@ class EdgeUniform:
     def batch(self, seed: int, step: int, size: int) -> Pairs:
         """Return the `size` pairs of a step, as `Positives.batch` says."""
         num_edges = self._graph.num_edges
-        positions = np.arange(step * size, (step + 1) * size, dtype=np.int64)
-        epochs = positions // num_edges
         edges = np.empty(size, dtype=np.int64)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            now = epochs == epoch
+        done = 0
+        while done < size:
+            epoch, first = divmod(step * size + done, num_edges)
+            count = min(size - done, num_edges - first)
             order = Permutation(num_edges, np.random.default_rng((seed, epoch)))
-            edges[now] = order(positions[now] - epoch * num_edges)
+            edges[done : done + count] = order(np.arange(first, first + count, dtype=np.int64))
+            done += count
         users = self._graph.edge_users[edges].astype(np.int64)
         return Pairs(users, self._graph.edge_items[edges].astype(np.int64))
 
