@@ -86,7 +86,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if kind is None and self._pace.counts:
             self._show()
         if self._bar:
             self._bar.close()
@@ -136,6 +136,11 @@ class _Pace:
     def begin(self, now: float, done: int) -> None:
         self.done = self._ahead = done
         self._start = now
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is anything to count; some work has only messages."""
+        return self.done > 0 or self.total is not None
 
     def words(self, now: float) -> list[str]:
         of = "" if self.total is None else f"/{self.total}"

@@ -106,3 +106,10 @@ def test_notes_are_plain_lines_without_a_terminal() -> None:
     with Progress("train", stream=stream) as progress:
         progress.note("careful")
     assert stream.getvalue().splitlines()[0] == "careful"
+
+
+def test_work_without_a_count_ends_without_a_line_of_nothing() -> None:
+    stream = io.StringIO()
+    with Progress("export", unit="users", stream=stream) as progress:
+        progress.note("users: 3 of 3")
+    assert stream.getvalue() == "users: 3 of 3\n"
