@@ -78,7 +78,7 @@ def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
 
 
 def _show(decoded: Decoded, window: Window) -> NDArray[np.float32]:
-    values = _rescaled(decoded)
+    values = rescaled(decoded)
     chosen = _choose(decoded, window)
     if isinstance(chosen, Lut):
         return _stretch(chosen(values), 0, (1 << chosen.bits) - 1)
@@ -106,7 +106,8 @@ def _choose(decoded: Decoded, window: Window) -> Window | VoiWindow | Lut:
     return Window.PERCENTILE if is_deep else Window.FULL
 
 
-def _rescaled(decoded: Decoded) -> Values:
+def rescaled(decoded: Decoded) -> Values:
+    """Return the values after the modality transform, `[rows, columns]`, or colours as stored."""
     match decoded.rescale:
         case Lut():
             return decoded.rescale(decoded.values)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import polars as pl
+from polars.datatypes import DataType, DataTypeClass
 
 from medssl.errors import DataError
 from medssl.manifest_paths import decode_path
@@ -13,42 +14,46 @@ from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import hide, reveal
 from sslcore.tables import write_parquet
 
-VERSION = "2"
+VERSION = "3"
 VERSION_NOTE = "medssl.version"
 ROOT_NOTE = "medssl.root"
 SETTINGS_NOTE = "medssl.settings"
 
-SCHEMA = pl.Schema(
-    {
-        "sample": pl.String,  # keyed hash of path, member and frame: the name in all outputs
-        "path": pl.String,  # relative to the root, "/" between folders; see medssl.manifest_paths
-        "member": pl.String,  # array inside the file, such as "train_images"; else null
-        "frame": pl.Int32,  # from 0
-        "frames": pl.Int32,  # in the file
-        "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz, nifti, nrrd, metaimage
-        "rows": pl.Int32,
-        "columns": pl.Int32,
-        "slices": pl.Int32,  # of a volume; null for a plane
-        "channels": pl.Int32,  # after decoding: 3, or 1 for grey, also where RGB holds it
-        "bits": pl.Int32,  # stored per value
-        "photometric": pl.String,  # as DICOM names it, also for other files
-        "modality": pl.String,  # a DICOM modality code, or null
-        "transfer_syntax": pl.String,  # DICOM UID, or null
-        "burned_in": pl.String,  # why text in the pixels is suspected, or null
-        "spacing_row_mm": pl.Float64,  # between rows
-        "spacing_column_mm": pl.Float64,  # between columns
-        "spacing_slice_mm": pl.Float64,  # between slices
-        "patient": pl.String,  # keyed hashes, or null where unknown
-        "study": pl.String,
-        "series": pl.String,
-        "site": pl.String,  # where the image was made, keyed hash
-        "scanner": pl.String,  # on which device of the site, keyed hash
-        "content": pl.String,  # hash of the pixels: equal for exact copies; null if blank
-        "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
-        "label": pl.String,
-        "split": pl.String,  # train, val or test where the data brings its own, else null
-    }
-)
+_COLUMNS: dict[str, DataType | DataTypeClass] = {
+    "sample": pl.String,  # keyed hash of path, member and frame: the name in all outputs
+    "path": pl.String,  # relative to the root, "/" between folders; see medssl.manifest_paths
+    "member": pl.String,  # array inside the file, such as "train_images"; else null
+    "frame": pl.Int32,  # from 0
+    "frames": pl.Int32,  # in the file
+    "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz, nifti, nrrd, metaimage
+    "rows": pl.Int32,
+    "columns": pl.Int32,
+    "volume": pl.String,  # the first sample of the volume it is a slice of, or null
+    "slice": pl.Int32,  # from 0, in the order in space
+    "slices": pl.Int32,  # of the volume
+    "channels": pl.Int32,  # after decoding: 3, or 1 for grey, also where RGB holds it
+    "bits": pl.Int32,  # stored per value
+    "photometric": pl.String,  # as DICOM names it, also for other files
+    "modality": pl.String,  # a DICOM modality code, or null
+    "transfer_syntax": pl.String,  # DICOM UID, or null
+    "burned_in": pl.String,  # why text in the pixels is suspected, or null
+    "spacing_row_mm": pl.Float64,  # between rows
+    "spacing_column_mm": pl.Float64,  # between columns
+    "spacing_slice_mm": pl.Float64,  # between slices
+    "plane": pl.Array(pl.Float64, 9),  # see medssl.sources.place: position, right, down
+    "moment": pl.Array(pl.Int32, 3),  # likewise: temporal, acquisition, number
+    "stack": pl.String,  # keyed hash of what the images of a volume have in common
+    "patient": pl.String,  # keyed hashes, or null where unknown
+    "study": pl.String,
+    "series": pl.String,
+    "site": pl.String,  # where the image was made, keyed hash
+    "scanner": pl.String,  # on which device of the site, keyed hash
+    "content": pl.String,  # hash of the pixels: equal for exact copies; null if blank
+    "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
+    "label": pl.String,
+    "split": pl.String,  # train, val or test where the data brings its own, else null
+}
+SCHEMA = pl.Schema(_COLUMNS)
 
 REJECTED_SCHEMA = pl.Schema(
     {

@@ -30,6 +30,7 @@ from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
+from medssl.volumes.assemble import assemble
 from sslcore.cores import usable_cores
 from sslcore.errors import OutputError
 from sslcore.tables import require_parquet
@@ -105,7 +106,8 @@ def scan(
             parts.remove()
             raise _no_images(tables, folder)
         private = _keep_paths(tables, root, key) if config.private else None
-        manifest = Manifest(_describe(tables.rows, patterns, config, key), root, private)
+        rows = assemble(_describe(tables.rows, patterns, config, key))
+        manifest = Manifest(rows, root, private)
         if config.labels:
             manifest = _labelled(manifest, config.labels, key, parts)
         about = {SETTINGS_NOTE: settings}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from medssl.manifest import count_copies
+from medssl.volumes.geometry import describe_volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class ScanSummary:
         modalities: Images per DICOM modality.
         burned_in: Images that may show text in their pixels, per reason.
         reasons: Files set aside, per reason.
+        volumes: Series, or parts of series, that are volumes.
+        problems: Volumes per problem of `medssl.volumes.geometry.PROBLEMS`.
         duplicates: Images whose pixels another image before them has too.
         patients: Different patients; 0 where none is known.
         studies: Different studies.
@@ -35,6 +38,8 @@ class ScanSummary:
     modalities: Mapping[str, int]
     burned_in: Mapping[str, int]
     reasons: Mapping[str, int]
+    volumes: int
+    problems: Mapping[str, int]
     duplicates: int
     patients: int
     studies: int
@@ -59,12 +64,18 @@ class ScanSummary:
         way_in = "left out of training unless data.allow_burned_in=true"
         return f"{number} images may show text ({_list(self.burned_in)}): {way_in}"
 
+    def _volumes(self) -> str:
+        if not self.volumes:
+            return ""
+        return f"{self.volumes}" + (f" ({_list(self.problems)})" if self.problems else "")
+
     def table(self) -> str:
         """Return the summary as lines of two columns."""
         labels = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
         lines = [
             ("files", f"{self.files}, of which {self.reused} unchanged since the last scan"),
             ("images", f"{self.images} ({_list(self.kinds)})"),
+            ("volumes", self._volumes()),
             ("modalities", _list(self.modalities)),
             ("burned in", self._burned_in()),
             ("patients", str(self.patients) if self.patients else "unknown"),
@@ -82,6 +93,7 @@ def summarise(
     rows: pl.DataFrame, rejected: pl.DataFrame, *, files: int, reused: int, seconds: float
 ) -> ScanSummary:
     """Count what is in the two tables of a scan."""
+    volumes = describe_volumes(rows)
     return ScanSummary(
         files=files,
         reused=reused,
@@ -90,6 +102,8 @@ def summarise(
         modalities=_counts(rows["modality"]),
         burned_in=_counts(rows["burned_in"]),
         reasons=_counts(rejected["reason"]),
+        volumes=len(volumes),
+        problems=_counts(volumes["problems"].explode()),
         duplicates=count_copies(rows),
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),

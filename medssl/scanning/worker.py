@@ -20,9 +20,10 @@ from medssl.scanning.walk import Found, SetAside
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
+from medssl.sources.place import Place
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "4"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "5"  # raised when rows of an unchanged file may come out differently
 
 Row = dict[str, Any]
 
@@ -89,8 +90,11 @@ def _rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:
     with open_image(path, kind) as reader:
         facts = reader.facts
         shared = {"path": file.path, "kind": kind, "stamp": file.stamp, **_identity(facts, key)}
+        series = facts.series_uid or file.path
         for frame in range(facts.frames):
-            yield {**shared, **_image(reader.decode(frame), file.path, None, frame, key)}
+            decoded = reader.decode(frame)
+            image = _image(decoded, file.path, None, frame, key)
+            yield {**shared, **image, **_place(decoded.place, series, key)}
 
 
 def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
@@ -121,6 +125,17 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
         "series": key.series(facts.series_uid) if facts.series_uid else None,
         "site": key.site(facts.site) if facts.site else None,
         "scanner": key.scanner(facts.scanner) if facts.scanner else None,
+    }
+
+
+def _place(place: Place | None, series: str, key: SiteKey) -> Row:
+    if place is None:
+        return {}
+    plane = place.plane
+    return {
+        "plane": None if plane is None else [*plane.position, *plane.right, *plane.down],
+        "moment": list(place.moment),
+        "stack": key.hash("stack", series, *place.stack),
     }
 
 

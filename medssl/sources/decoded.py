@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medssl.sources.place import Place
+
 Values = NDArray[Any]
 _COMPACT = (np.uint8, np.uint16, np.int16, np.uint32, np.int32)
 
@@ -57,6 +59,7 @@ class Decoded:
         padding: Lowest and highest stored value that mean "no image here".
         spacing_mm: Between rows, between columns.
         spacing_slice_mm: Between slices.
+        place: In the patient and the series; None for what is no part of a volume.
     """
 
     values: Values
@@ -69,6 +72,7 @@ class Decoded:
     padding: tuple[float, float] | None = None
     spacing_mm: tuple[float, float] | None = None
     spacing_slice_mm: float | None = None
+    place: Place | None = None
 
     @property
     def channels(self) -> int:

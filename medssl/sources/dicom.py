@@ -19,8 +19,11 @@ from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
 from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
+from medssl.sources.dicom_place import frame_place
 from medssl.sources.dicom_terms import MODALITIES
 from medssl.sources.dicom_values import TAGS, first_text
+from medssl.sources.mosaic import TAGS as MOSAIC_TAGS
+from medssl.sources.mosaic import Mosaic, read_mosaic
 from medssl.sources.reading import reading, require_frame
 from medssl.sources.sniff import HEAD_BYTES, DicomStart, find_dicom
 
@@ -45,7 +48,7 @@ class DicomFile:
     def facts(self) -> FileFacts:
         """What holds for the whole file."""
         return FileFacts(
-            frames=self.layout.frames,
+            frames=self._mosaic.count if self._mosaic else self.layout.frames,
             modality=self._modality,
             transfer_syntax=str(self.syntax),
             burned_in=suspect_text(self.path, self.header),
@@ -59,21 +62,39 @@ class DicomFile:
     def decode(self, frame: int) -> Decoded:
         """Decode one frame, from 0; others are neither read nor decoded.
 
+        The slices of a mosaic are its frames.
+
         Raises:
             IngestError: There is no such frame, or it cannot be decoded.
         """
-        require_frame(self.path, frame, self.layout.frames)
+        require_frame(self.path, frame, self.facts.frames)
+        return self._mosaic.place(self._first, frame) if self._mosaic else self._decode(frame)
+
+    def _decode(self, frame: int) -> Decoded:
         values = self.pixels.read(frame)
         with reading(self.path, "display attributes"):
             looks = frame_looks(self.path, self.header, frame, values)
+            place = frame_place(self.path, self.header, frame)
         return Decoded(
             values=values,
             photometric=self.layout.photometric,
             bits=self.layout.bits_stored,
             modality=self._modality,
             palette=self._palette,
+            place=place,
             **looks,
         )
+
+    @cached_property
+    def _mosaic(self) -> Mosaic | None:
+        layout = self.layout
+        if layout.frames > 1 or layout.samples > 1:
+            return None
+        return read_mosaic(self.path, self.header, layout.rows, layout.columns)
+
+    @cached_property
+    def _first(self) -> Decoded:
+        return self._decode(0)
 
     @cached_property
     def _modality(self) -> str | None:
@@ -139,7 +160,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, Pi
         stream.seek(body)
         header = read_dataset(
             stream, syntax.is_implicit_VR, syntax.is_little_endian, None, _at_pixels,
-            specific_tags=list(TAGS),
+            specific_tags=[*TAGS, *MOSAIC_TAGS],
         )  # fmt: skip
         element = find_pixels(path, stream, header)
     return header, syntax, stream, element

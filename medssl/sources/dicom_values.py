@@ -14,6 +14,13 @@ from medssl.sources.reading import reading
 _KEYWORDS = (
     "SpecificCharacterSet",
     "ImageType",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "EchoNumbers",
+    "EchoTime",
     "SOPClassUID",
     "Modality",
     "ConversionType",

@@ -12,12 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from numpy.typing import NDArray
 
 from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.intensity import window_of
 from medssl.sources.decoded import Decoded, FileFacts, Linear, Values, VoiWindow
+from medssl.sources.place import UNKNOWN, Moment, Place, plane_of
 from medssl.sources.reading import require_budget, require_frame
 
 VOLUME_BUDGET = 4 << 30  # bytes of one file's voxels; loading takes twice as much
@@ -61,7 +68,8 @@ class VolumeSlices:
     Attributes:
         path: The file.
         slices: Stored values, `[slices, rows, columns]`, in colour `[..., 3]`.
-        spacing_mm: Between slices, rows, columns; None where the file does not say.
+        times: Volumes in the file, one after the other.
+        affine: From slice, row and column to mm in LPS, `[4, 4]`; None where the file does not say.
         rescale: From stored values to the modality's unit.
         voi: The range of the whole volume, so that its slices are shown alike; None in colour, and
             for labels and other values of 8 bit.
@@ -69,7 +77,8 @@ class VolumeSlices:
 
     path: Path
     slices: Values
-    spacing_mm: tuple[float, float, float] | None
+    times: int
+    affine: NDArray[np.float64] | None
     rescale: Linear | None
     voi: VoiWindow | None
 
@@ -82,16 +91,27 @@ class VolumeSlices:
         """Return one slice; those of a second volume in the file follow all of the first."""
         require_frame(self.path, frame, len(self.slices))
         values = np.ascontiguousarray(self.slices[frame])
-        spacing = self.spacing_mm
+        spacing = None if self.affine is None else voxel_sizes(self.affine).tolist()
         return Decoded(
             values,
             "RGB" if values.ndim == 3 else "MONOCHROME2",
             values.dtype.itemsize * 8,
             rescale=self.rescale,
             voi=self.voi,
-            spacing_mm=None if spacing is None else spacing[1:],
+            spacing_mm=None if spacing is None else (spacing[1], spacing[2]),
             spacing_slice_mm=None if spacing is None else spacing[0],
+            place=self._place(frame),
         )
+
+    def _place(self, frame: int) -> Place:
+        time, number = divmod(frame, len(self.slices) // self.times)
+        moment = Moment(time, UNKNOWN, number)
+        if self.affine is None:
+            return Place(moment)
+        sizes = voxel_sizes(self.affine)
+        position = self.affine @ (number, 0, 0, 1)
+        right, down = self.affine[:3, 2] / sizes[2], self.affine[:3, 1] / sizes[1]
+        return Place(moment, plane_of(position[:3], right, down))
 
 
 def describe(
@@ -154,11 +174,11 @@ def to_slices(path: Path, voxels: Voxels, data: bytes) -> VolumeSlices:
         UnreadableFileError: The affine lacks an axis.
         TooLargeError: A slice of more than the pixel budget, or too many slices.
     """
-    turned, spacing = _turn(path, voxels, _as_array(voxels, data))
+    turned, affine = _turn(path, voxels, _as_array(voxels, data))
     is_deep = voxels.dtype != RGB and voxels.dtype.itemsize > 1
     voi = window_of(turned, voxels.rescale) if is_deep else None
-    known = None if voxels.affine is None else spacing
-    return VolumeSlices(path, turned, known, voxels.rescale, voi)
+    known = None if voxels.affine is None else affine
+    return VolumeSlices(path, turned, voxels.shape[3], known, voxels.rescale, voi)
 
 
 def _as_array(voxels: Voxels, data: bytes) -> Values:
@@ -170,18 +190,19 @@ def _as_array(voxels: Voxels, data: bytes) -> Values:
     return values.reshape(voxels.shape, order="F")
 
 
-def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, tuple[float, float, float]]:
-    """Return slices as DICOM shows them, and the spacing of slices, rows and columns, mm."""
+def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, NDArray[np.float64]]:
+    """Return slices as DICOM shows them, and the affine from slice, row, column to mm in LPS."""
     placed = _with_all_axes(LPS if voxels.affine is None else voxels.affine, voxels.shape)
     found = io_orientation(placed)
     if np.isnan(found).any():
         raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
     change = ornt_transform(found, axcodes2ornt(("L", "P", "S")))
     lps = apply_orientation(values, change)  # [to the left, to the back, to the head, time, ...]
-    sizes = voxel_sizes(placed)[np.argsort(change[:, 0])]
-    across = _acquired_across(sizes, lps.shape[:3])
+    affine = LPS @ placed @ inv_ornt_aff(change, voxels.shape[:3])
+    across = _acquired_across(voxel_sizes(affine), lps.shape[:3])
     if across != _AXIAL:
         lps = np.flip(lps, 2)  # the head on top
+        affine = affine @ inv_ornt_aff([[0, 1], [1, 1], [2, -1]], lps.shape[:3])
     # slices, rows, columns: of axial ones S, P, L; coronal P, S, L; sagittal L, S, P
     rows, columns = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[across]
     planes = np.moveaxis(lps, (3, across, rows, columns), (0, 1, 2, 3))
@@ -190,7 +211,7 @@ def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, tuple[flo
         raise TooLargeError(path, Reason.TOO_LARGE, f"more than {SLICE_BUDGET} slices")
     copied = np.ascontiguousarray(planes, planes.dtype.newbyteorder("="))
     flat = copied.reshape(-1, *planes.shape[2:])
-    return flat, (float(sizes[across]), float(sizes[rows]), float(sizes[columns]))
+    return flat, affine[:, (across, rows, columns, 3)]
 
 
 def _with_all_axes(affine: NDArray[np.float64], sides: tuple[int, ...]) -> NDArray[np.float64]:

@@ -1,0 +1,71 @@
+"""Where an image lies in the patient, and among the others of its series."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+UNKNOWN = -1
+_LONGEST = 1.1  # of a direction that should be 1 long
+_RIGHT_ANGLE = 0.01  # cosine up to which two directions are at right angles
+
+Vector = tuple[float, float, float]
+
+
+class Plane(NamedTuple):
+    """A plane in the patient. Vectors point to the left, to the back, to the head: LPS.
+
+    Attributes:
+        position: Centre of the first pixel, mm.
+        right: Towards the next column, 1 long.
+        down: Towards the next row, 1 long.
+    """
+
+    position: Vector
+    right: Vector
+    down: Vector
+
+
+class Moment(NamedTuple):
+    """The place of an image in the order of its series; -1 where the file does not say."""
+
+    temporal: int = UNKNOWN
+    acquisition: int = UNKNOWN
+    number: int = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What sorts images into volumes.
+
+    Attributes:
+        moment: Place in the order of the series.
+        plane: None where the file gives an order without a geometry.
+        stack: What images of one volume have in common beside the series: echo, kind of image
+            and the like, in clear.
+    """
+
+    moment: Moment
+    plane: Plane | None = None
+    stack: tuple[str, ...] = ()
+
+
+def plane_of(position: ArrayLike, right: ArrayLike, down: ArrayLike) -> Plane | None:
+    """Return a plane; None if the directions are none, or not at right angles."""
+    place = np.asarray(position, np.float64)
+    sides = np.stack([np.asarray(right, np.float64), np.asarray(down, np.float64)])
+    if not (np.isfinite(place).all() and np.isfinite(sides).all()):
+        return None
+    lengths = np.linalg.norm(sides, axis=1)
+    if lengths.min() < 1 / _LONGEST or lengths.max() > _LONGEST:
+        return None
+    sides /= lengths[:, None]
+    if abs(float(sides[0] @ sides[1])) > _RIGHT_ANGLE:
+        return None
+    return Plane(_vector(place), _vector(sides[0]), _vector(sides[1]))
+
+
+def _vector(values: NDArray[np.float64]) -> Vector:
+    first, second, third = values.tolist()
+    return first, second, third

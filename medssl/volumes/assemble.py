@@ -1,0 +1,133 @@
+"""Which images are the slices of one volume, and in which order.
+
+Images of one stack (series, echo, kind of image: see `medssl.sources.place`) and one size belong
+together if they are parallel. They are put in order along the normal of their planes, never by
+their numbers: those follow the scanner's order, which may be interleaved or reversed. Where several
+images lie at one place, as those of several moments do, each volume gets one of them.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SAME_PLACE_MM = 0.01  # along the normal; scanners round positions to less
+_SAME_DIRECTION = 0.9995  # cosine, 1.8 degrees
+_MOMENTS = 2  # columns that may tell several volumes at one place apart, the surest first
+
+
+def assemble(rows: pl.DataFrame) -> pl.DataFrame:
+    """Fill in the columns `volume`, `slice` and `slices`.
+
+    A copy, with the pixels and the place of another image of its stack, is in no volume. Neither is
+    what has no second image beside it, such as most localisers.
+
+    Args:
+        rows: Of a manifest.
+
+    Returns:
+        The rows in their order.
+    """
+    found: dict[str, list[object]] = {"row": [], "volume": [], "slice": [], "slices": []}
+    samples = rows["sample"]
+    for numbers in _volumes(rows):
+        found["row"] += numbers.tolist()
+        found["volume"] += [samples[int(numbers[0])]] * len(numbers)
+        found["slice"] += range(len(numbers))
+        found["slices"] += [len(numbers)] * len(numbers)
+    schema = {"row": pl.UInt32, "volume": pl.String, "slice": pl.Int32, "slices": pl.Int32}
+    names = rows.columns
+    return (
+        rows.drop("volume", "slice", "slices")
+        .with_row_index("row")
+        .join(pl.DataFrame(found, schema=schema), on="row", how="left", maintain_order="left")
+        .select(names)
+    )
+
+
+def _volumes(rows: pl.DataFrame) -> Iterator[Ints]:
+    """Yield the row numbers of each volume, in the order in space."""
+    wanted = ["row", "stack", "rows", "columns", "plane", "moment", "content"]
+    placed = rows.with_row_index("row").filter(pl.col("stack").is_not_null()).select(wanted)
+    for stack in placed.partition_by("stack", "rows", "columns", maintain_order=True):
+        known = stack.filter(pl.col("plane").is_not_null())
+        yield from _in_space(_without_copies(known))
+        yield from _in_order(stack.filter(pl.col("plane").is_null()))
+
+
+def _without_copies(stack: pl.DataFrame) -> pl.DataFrame:
+    """Keep the first of images with equal pixels and planes; blank ones repeat nothing."""
+    is_first = pl.struct("content", "plane").is_first_distinct()
+    return stack.filter(pl.col("content").is_null() | is_first)
+
+
+def _in_space(stack: pl.DataFrame) -> Iterator[Ints]:
+    if stack.is_empty():
+        return
+    planes, moments = stack["plane"].to_numpy(), stack["moment"].to_numpy()
+    rows = stack["row"].to_numpy().astype(np.int64)
+    for members in _parallel(planes):
+        distances = along_normal(planes[members])
+        levels = _levels(distances)
+        labels = _labels(levels, moments[members])
+        for label in range(labels.max() + 1):
+            own = np.flatnonzero(labels == label)
+            if len(own) > 1:
+                yield rows[members[own[np.argsort(distances[own], kind="stable")]]]
+
+
+def _in_order(stack: pl.DataFrame) -> Iterator[Ints]:
+    """Yield volumes without a geometry, by their moments alone."""
+    time, number = (pl.col("moment").arr.get(place).alias(str(place)) for place in (0, 2))
+    timed = stack.with_columns(time, number).sort("0", "2")
+    for part in timed.partition_by("0", maintain_order=True):
+        if len(part) > 1:
+            yield part["row"].to_numpy().astype(np.int64)
+
+
+def along_normal(planes: Floats) -> Floats:
+    """Return how far parallel planes lie along their normal, mm, `[planes]`."""
+    right, down = planes[:, 3:6].mean(axis=0), planes[:, 6:9].mean(axis=0)
+    normal = np.cross(right, down)
+    distances: Floats = planes[:, :3] @ (normal / np.linalg.norm(normal))
+    return distances
+
+
+def _parallel(planes: Floats) -> Iterator[Ints]:
+    """Yield the members of each direction, in the order of the first of each."""
+    left = np.arange(len(planes))
+    while len(left):
+        sides = planes[left, 3:].reshape(-1, 2, 3)
+        cosines = np.einsum("nij,ij->ni", sides, sides[0])
+        same = cosines.min(axis=1) > _SAME_DIRECTION
+        yield left[same]
+        left = left[~same]
+
+
+def _levels(distances: Floats) -> Ints:
+    """Return the number of the place of each image, from 0, in the order of the places."""
+    order = np.argsort(distances, kind="stable")
+    is_new = np.diff(distances[order], prepend=distances[order[:1]]) > SAME_PLACE_MM
+    levels = np.empty(len(distances), np.int64)
+    levels[order] = np.cumsum(is_new)
+    return levels
+
+
+def _labels(levels: Ints, moments: NDArray[np.int32]) -> Ints:
+    """Return which volume each image belongs to, so that none has two at one place."""
+    most = int(np.bincount(levels).max())
+    if most == 1:
+        return np.zeros(len(levels), np.int64)
+    for column in range(_MOMENTS):
+        values, labels = np.unique(moments[:, column], return_inverse=True)
+        if len(values) == most and len(np.unique((levels, labels), axis=1).T) == len(levels):
+            return labels.astype(np.int64)
+    order = np.lexsort((*moments.T[::-1], levels))
+    firsts = np.searchsorted(levels[order], levels[order], side="left")
+    ranks = np.empty(len(levels), np.int64)
+    ranks[order] = np.arange(len(levels)) - firsts
+    return ranks

@@ -1,0 +1,309 @@
+"""From DICOM files, in any order and mixture, to volumes with the right voxels and affine."""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from medssl.config import ScanConfig
+from medssl.errors import UnreadableFileError
+from medssl.manifest import Manifest, read_manifest
+from medssl.scanning.scan import scan
+from medssl.sources.open import open_image
+from medssl.sources.place import plane_of
+from medssl.volumes.geometry import describe_volumes, volumes_of
+from medssl.volumes.read import Volume, read_volume
+from tests.medssl.make import dataset, write_dicom
+
+Floats = NDArray[np.float64]
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+TURNED = (0.8, 0.6, 0.0, -0.48, 0.64, 0.6)  # oblique; both directions are 1 long
+SPACING = (2.5, 0.75, 0.5)  # slices, rows, columns
+
+
+def block(count: int = 6) -> NDArray[np.int16]:
+    """Return voxels that all differ, `[slices, rows, columns]`."""
+    return np.arange(count * 4 * 5, dtype=np.int16).reshape(count, 4, 5) - 30
+
+
+def normal(sides: Sequence[float] = AXIAL) -> Floats:
+    return np.cross(sides[:3], sides[3:])
+
+
+def write_slice(path: Path, voxels: NDArray[Any], place: float, **changes: Any) -> Path:
+    """Write one slice at `place` mm along the normal."""
+    sides = changes.get("ImageOrientationPatient", AXIAL)
+    about = {
+        "ImageOrientationPatient": list(sides),
+        "ImagePositionPatient": [float(f"{part:.6f}") for part in 10 + place * normal(sides)],
+        "PixelSpacing": list(SPACING[1:]),
+        "SliceThickness": 9.0,  # not the distance
+    }
+    return write_dicom(path, voxels, **{**about, **changes})
+
+
+def write_series(folder: Path, voxels: NDArray[Any], name: str = "s", **changes: Any) -> None:
+    """Write slices whose file names and numbers say nothing about their order in space."""
+    rng = np.random.default_rng(0)
+    for name_of, number, place in zip(
+        rng.permutation(len(voxels)), rng.permutation(len(voxels)), range(len(voxels)), strict=True
+    ):
+        write_slice(
+            folder / f"{name}{name_of}.dcm",
+            voxels[place],
+            SPACING[0] * place,
+            **{"InstanceNumber": int(number), **changes},
+        )
+
+
+def scanned(folder: Path) -> Manifest:
+    out = folder.parent / "manifest.parquet"
+    scan(folder, out, ScanConfig(workers=1))
+    return read_manifest(out)
+
+
+def volumes(folder: Path) -> list[Volume]:
+    manifest = scanned(folder)
+    return [read_volume(manifest, slices) for slices in volumes_of(manifest.rows)]
+
+
+@pytest.mark.parametrize("sides", [AXIAL, TURNED])
+def test_slices_are_put_in_order_along_their_normal(tmp_path: Path, sides: Sequence[float]) -> None:
+    write_series(tmp_path / "d", block(), ImageOrientationPatient=list(sides))
+    (volume,) = volumes(tmp_path / "d")
+    np.testing.assert_array_equal(volume.values, block())
+    affine = volume.geometry.affine
+    assert affine is not None
+    np.testing.assert_allclose(affine[:3, 0], SPACING[0] * normal(sides), atol=1e-5)
+    np.testing.assert_allclose(affine[:3, 1], SPACING[1] * np.asarray(sides[3:]), atol=1e-5)
+    np.testing.assert_allclose(affine[:3, 2], SPACING[2] * np.asarray(sides[:3]), atol=1e-5)
+    np.testing.assert_allclose(affine[:3, 3], 10)
+    assert volume.geometry.spacing_mm == pytest.approx(SPACING, abs=1e-5)
+    assert volume.geometry.problems == ()
+
+
+def test_a_series_in_dicom_and_its_nifti_are_the_same_volume(tmp_path: Path) -> None:
+    """The same voxels as dcm2niix lays them out: columns, rows, slices, in RAS."""
+    write_series(tmp_path / "d", block(), ImageOrientationPatient=list(TURNED))
+    (series,) = volumes(tmp_path / "d")
+    assert series.geometry.affine is not None
+    to_ras = np.diag([-1, -1, 1, 1]) @ series.geometry.affine[:, (2, 1, 0, 3)]
+    (tmp_path / "n").mkdir()
+    nib.save(nib.Nifti1Image(block().T, to_ras), tmp_path / "n" / "same.nii")
+    (nifti,) = volumes(tmp_path / "n")
+    both = [
+        nib.as_closest_canonical(nib.Nifti1Image(each.values, each.geometry.affine))
+        for each in (series, nifti)
+    ]
+    np.testing.assert_array_equal(both[0].dataobj, both[1].dataobj)
+    np.testing.assert_allclose(both[0].affine, both[1].affine, atol=1e-5)
+
+
+def test_values_are_in_the_unit_of_the_modality_slice_by_slice(tmp_path: Path) -> None:
+    """PET files have a slope of their own for each slice."""
+    for number, plane in enumerate(block(3)):
+        slope = {"RescaleSlope": number + 1.5, "RescaleIntercept": -4.0, "Modality": "PT"}
+        write_slice(tmp_path / "d" / f"{number}.dcm", plane, 2.0 * number, **slope)
+    (volume,) = volumes(tmp_path / "d")
+    slopes = np.array([1.5, 2.5, 3.5])[:, None, None]
+    np.testing.assert_allclose(volume.values, block(3) * slopes - 4)
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {"EchoNumbers": 2, "EchoTime": 9.5},
+        {"EchoTime": 9.5},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "P"]},
+        {"SeriesInstanceUID": "1.2.3.5"},
+        {"ImageOrientationPatient": list(TURNED)},
+    ],
+)
+def test_what_a_series_mixes_is_taken_apart(tmp_path: Path, mixed: dict[str, Any]) -> None:
+    write_series(tmp_path / "d", block(), "a", EchoTime=4.0)
+    write_series(tmp_path / "d", block() + 500, "b", **mixed)
+    found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
+    assert len(found) == 2
+    for volume, more in zip(found, (0, 500), strict=True):
+        np.testing.assert_array_equal(volume.values, block() + more)
+
+
+@pytest.mark.parametrize("told", ["TemporalPositionIdentifier", "AcquisitionNumber", None])
+def test_moments_at_one_place_become_volumes_of_their_own(tmp_path: Path, told: str | None) -> None:
+    """Even where only the numbers of the images, which run on, tell which comes first."""
+    for time in range(3):
+        for place in range(4):
+            about = {"InstanceNumber": 4 * time + place, **({told: time + 1} if told else {})}
+            plane = block(4)[place] + 1000 * time
+            write_slice(tmp_path / "d" / f"{place}-{time}.dcm", plane, 3.0 * place, **about)
+    found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
+    assert len(found) == 3
+    for time, volume in enumerate(found):
+        np.testing.assert_array_equal(volume.values, block(4) + 1000 * time)
+
+
+def test_slices_numbered_as_acquisitions_of_their_own_stay_together(tmp_path: Path) -> None:
+    for place, plane in enumerate(block(4)):
+        path = tmp_path / "d" / f"{place}.dcm"
+        write_slice(path, plane, 3.0 * place, AcquisitionNumber=place)
+    (volume,) = volumes(tmp_path / "d")
+    assert len(volume.values) == 4
+
+
+def test_a_file_that_is_there_twice_is_in_the_volume_once(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block(), "a")
+    write_series(tmp_path / "d" / "again", block(), "b")
+    manifest = scanned(tmp_path / "d")
+    (slices,) = volumes_of(manifest.rows)
+    assert len(slices) == 6
+    assert manifest.rows["volume"].null_count() == 6
+
+
+def test_gaps_uneven_steps_and_a_tilted_gantry_are_told(tmp_path: Path) -> None:
+    places = {"gap": [0, 2, 4, 10, 12], "uneven": [0, 2, 4.3, 6, 8], "tilted": [0, 2, 4, 6, 8]}
+    for number, (name, along) in enumerate(places.items()):
+        for place, plane in zip(along, block(5), strict=True):
+            shift = [10.0, 10 + place * (0.3 if name == "tilted" else 0), 10.0 + place]
+            about = {"SeriesInstanceUID": f"1.2.{number}", "ImagePositionPatient": shift}
+            write_slice(tmp_path / "d" / name / f"{place}.dcm", plane, 0, **about)
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert table["problems"].to_list() == [["gap"], ["tilted"], ["uneven"]]
+    assert table["missing"].to_list() == [2, 0, 0]
+    assert table["tilt_degrees"].to_list() == pytest.approx([0, np.degrees(np.arctan(0.3)), 0])
+    assert table["uneven_mm"].to_list() == pytest.approx([0, 0, 0.3])
+
+
+def test_other_sizes_and_single_images_are_in_no_volume_with_others(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block())
+    for number, sides in enumerate([TURNED, (0, 1, 0, 0, 0, -1)]):  # localisers
+        path = tmp_path / "d" / f"l{number}.dcm"
+        write_slice(path, block()[0] + 77, 1.0, ImageOrientationPatient=list(sides))
+    write_slice(tmp_path / "d" / "small.dcm", block()[0, :3, :4], 40.0)
+    manifest = scanned(tmp_path / "d")
+    assert [len(part) for part in volumes_of(manifest.rows)] == [6]
+    assert manifest.rows["volume"].null_count() == 3
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [(1, 0, 0, 1, 0, 0), (0, 0, 0, 0, 1, 0), (2, 0, 0, 0, 1, 0), (np.nan, 0, 0, 0, 1, 0)],
+)
+def test_directions_that_are_none_give_no_plane(sides: Sequence[float]) -> None:
+    assert plane_of([0, 0, 0], sides[:3], sides[3:]) is None
+
+
+def test_an_image_without_a_place_in_the_patient_is_in_no_volume(tmp_path: Path) -> None:
+    for number in range(3):
+        write_dicom(tmp_path / "d" / f"{number}.dcm", block()[number])
+    manifest = scanned(tmp_path / "d")
+    assert manifest.rows["volume"].null_count() == len(manifest) == 3
+
+
+def test_frames_of_an_enhanced_file_are_sorted_by_their_functional_groups(tmp_path: Path) -> None:
+    """Two echoes, their frames by turns, from the head to the feet."""
+    groups, frames = [], []
+    for place in reversed(range(4)):
+        for echo in (5.0, 10.0):
+            plane, echoes, group = Dataset(), Dataset(), Dataset()
+            plane.ImagePositionPatient = [1.0, 2.0, 3.0 * place]
+            echoes.EffectiveEchoTime = echo
+            group.PlanePositionSequence = Items([plane])
+            group.MREchoSequence = Items([echoes])
+            groups.append(group)
+            frames.append(block(4)[place] + 100 * int(echo))
+    sides, measures, shared = Dataset(), Dataset(), Dataset()
+    sides.ImageOrientationPatient = list(AXIAL)
+    measures.PixelSpacing = list(SPACING[1:])
+    shared.PlaneOrientationSequence = Items([sides])
+    shared.PixelMeasuresSequence = Items([measures])
+    write_dicom(
+        tmp_path / "d" / "enhanced.dcm",
+        np.stack(frames),
+        PerFrameFunctionalGroupsSequence=Items(groups),
+        SharedFunctionalGroupsSequence=Items([shared]),
+    )
+    found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
+    for echo, volume in zip((5, 10), found, strict=True):
+        np.testing.assert_array_equal(volume.values, block(4) + 100 * echo)
+        assert volume.geometry.spacing_mm == pytest.approx((3.0, *SPACING[1:]))
+
+
+def csa(**elements: Sequence[str]) -> bytes:
+    """Return a private header of Siemens, CSA2."""
+    parts = [b"SV10\4\3\2\1", struct.pack("<II", len(elements), 77)]
+    for name, values in elements.items():
+        parts.append(name.encode().ljust(64, b"\0"))
+        parts.append(struct.pack("<i4siii", len(values), b"FD\0\0", 4, len(values), 77))
+        for value in values:
+            text = value.encode() + b"\0"
+            parts.append(struct.pack("<iiii", len(text), len(text), 77, len(text)))
+            parts.append(text.ljust(-(-len(text) // 4) * 4, b"\0"))
+    return b"".join(parts)
+
+
+def write_mosaic(path: Path, voxels: NDArray[Any], header: bytes, **changes: Any) -> Path:
+    """Write five slices as tiles of a 3 x 3 grid, two slices of which are from a fourth corner."""
+    rows, columns = voxels.shape[1:]
+    whole = np.zeros((3 * rows, 3 * columns), voxels.dtype)
+    for number, plane in enumerate(voxels):
+        down, right = divmod(number, 3)
+        whole[down * rows :, right * columns :][:rows, :columns] = plane
+    first = np.array([10.0, 20.0, 30.0])
+    first[0] -= columns * SPACING[2]  # of a slice as large as the mosaic, with the same middle
+    first[1] -= rows * SPACING[1]
+    data = {
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"],
+        "ImageOrientationPatient": list(AXIAL),
+        "ImagePositionPatient": first.tolist(),
+        "PixelSpacing": list(SPACING[1:]),
+        "SpacingBetweenSlices": 4.0,
+    }
+    made = dataset(whole, **{**data, **changes})
+    made.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+GOOD_CSA = csa(NumberOfImagesInMosaic=["5"], SliceNormalVector=["0", "0", "-1"])
+
+
+def test_tiles_of_a_mosaic_are_slices_that_follow_the_private_header(tmp_path: Path) -> None:
+    write_mosaic(tmp_path / "d" / "mosaic.dcm", block(5), GOOD_CSA)
+    (volume,) = volumes(tmp_path / "d")
+    np.testing.assert_array_equal(volume.values, block(5)[::-1])  # from the feet upwards
+    affine = volume.geometry.affine
+    assert affine is not None
+    np.testing.assert_allclose(affine[:3, 3], [10, 20, 30 - 4 * 4])
+    np.testing.assert_allclose(affine[:3, 0], [0, 0, 4])
+
+
+@pytest.mark.parametrize("length", range(0, len(GOOD_CSA), 7))
+def test_a_mosaic_with_a_cut_private_header_is_still_read(tmp_path: Path, length: int) -> None:
+    path = write_mosaic(tmp_path / "mosaic.dcm", block(5), GOOD_CSA[:length])
+    with open_image(path, "dicom") as reader:
+        assert reader.facts.frames in (1, 5)
+        assert reader.decode(0).values.shape in ((12, 15), (4, 5))
+
+
+def test_a_mosaic_whose_grid_does_not_fit_is_one_image(tmp_path: Path) -> None:
+    header = csa(NumberOfImagesInMosaic=["26"], SliceNormalVector=["0", "0", "1"])
+    path = write_mosaic(tmp_path / "mosaic.dcm", block(5), header)  # 12 rows, 6 tiles per side
+    with open_image(path, "dicom") as reader:
+        assert reader.facts.frames == 1
+
+
+def test_a_slice_that_changed_its_size_after_the_scan_is_an_error(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block())
+    manifest = scanned(tmp_path / "d")
+    (slices,) = volumes_of(manifest.rows)
+    write_slice(manifest.file(slices["path"][2]), block()[0, :3, :4], 0)
+    with pytest.raises(UnreadableFileError, match="size"):
+        read_volume(manifest, slices)
