@@ -110,8 +110,10 @@ def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
             }
             for frame in range(member.count):
                 label = member.labels[frame] if member.labels else None
-                image = _image(reader.decode(frame), file.path, member.name, frame, key)
-                yield {**shared, **image, "label": label}
+                decoded = reader.decode(frame)
+                image = _image(decoded, file.path, member.name, frame, key)
+                place = _place(decoded.place, f"{file.path}\n{member.name}", key)
+                yield {**shared, **image, **place, "label": label}
 
 
 def _identity(facts: FileFacts, key: SiteKey) -> Row:

@@ -1,4 +1,8 @@
-"""NumPy archives in the layout of MedMNIST: `train_images`, `train_labels`, and so on."""
+"""NumPy archives in the layout of MedMNIST: `train_images`, `train_labels`, and so on.
+
+Of MedMNIST's volumes every slice across the first axis is an image; nothing is known of their
+geometry.
+"""
 
 import re
 import zipfile
@@ -13,6 +17,7 @@ import numpy as np
 
 from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts, Values
+from medssl.sources.place import UNKNOWN, Moment, Place
 from medssl.sources.reading import reading, require_budget, require_frame
 
 ARRAY_BUDGET = 4 << 30  # bytes of one array
@@ -26,9 +31,9 @@ class Member:
 
     Attributes:
         name: Of the array, such as `train_images`.
-        count: Images in it.
+        count: Images in it, or slices of all its volumes.
         split: `train`, `val`, `test`, or None.
-        labels: One text per image; None where the archive has no single label per image.
+        labels: One text for each of them; None where the archive has no single label per image.
     """
 
     name: str
@@ -39,10 +44,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class NpzImages:
-    """The images of one array. An `ImageReader`."""
+    """The images of one array. An `ImageReader`.
+
+    Attributes:
+        path: The archive.
+        images: `[images or slices of volumes, rows, columns]`, in colour `[..., 3]`.
+        depth: Slices of each volume; None for images.
+    """
 
     path: Path
     images: Values
+    depth: int | None
 
     @property
     def facts(self) -> FileFacts:
@@ -56,7 +68,15 @@ class NpzImages:
         bits = 1 if values.dtype == np.bool_ else values.dtype.itemsize * 8
         if values.dtype == np.bool_:
             values = values.astype(np.uint8)
-        return Decoded(values, "RGB" if values.ndim == 3 else "MONOCHROME2", bits)
+        return Decoded(
+            values, "RGB" if values.ndim == 3 else "MONOCHROME2", bits, place=self._place(frame)
+        )
+
+    def _place(self, frame: int) -> Place | None:
+        if self.depth is None:
+            return None
+        volume, number = divmod(frame, self.depth)
+        return Place(Moment(volume, UNKNOWN, number))
 
 
 def list_members(path: Path) -> list[Member]:
@@ -64,7 +84,7 @@ def list_members(path: Path) -> list[Member]:
 
     Raises:
         UnreadableFileError: Damaged.
-        UnsupportedImageError: No array of images, or volumes.
+        UnsupportedImageError: No array of images or grey volumes.
         TooLargeError: An array of more than `ARRAY_BUDGET` bytes, judged before loading.
     """
     with reading(path, "archive"):
@@ -86,7 +106,9 @@ def open_npz(path: Path, member: str) -> Iterator[NpzImages]:
     with reading(path, "archive"):
         status = path.stat()
         images = _load(path, member, status.st_mtime_ns, status.st_size)
-    yield NpzImages(path, images)
+    depth = _depth(images.shape)
+    flat = images if depth is None else images.reshape(-1, *images.shape[2:])
+    yield NpzImages(path, flat, depth)
 
 
 @lru_cache(maxsize=1)
@@ -125,9 +147,16 @@ def _describe(
     shape, dtype = shapes[name]
     _require_images(path, shape, dtype)
     found = _IMAGES.match(name)
-    return Member(
-        name, shape[0], found.group(1) if found else None, _read_labels(path, name, shapes)
-    )
+    split = found.group(1) if found else None
+    depth = _depth(shape) or 1
+    labels = _read_labels(path, name, shapes)
+    repeated = None if labels is None else tuple(label for label in labels for _ in range(depth))
+    return Member(name, shape[0] * depth, split, repeated)
+
+
+def _depth(shape: tuple[int, ...]) -> int | None:
+    """Return how many slices each volume of an array has; None if it holds images."""
+    return shape[1] if len(shape) == 4 and shape[3] != 3 else None
 
 
 def _read_labels(
@@ -150,10 +179,11 @@ def _require_images(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     if dtype.newbyteorder("=").name not in _KINDS:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "numbers of another kind than pixels")
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
-        detail = f"arrays of {len(shape)} axes that are no images: volumes have no reader yet"
+    if len(shape) not in (3, 4):
+        detail = f"arrays of {len(shape)} axes, neither images nor grey volumes"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    require_budget(path, shape[1], shape[2])
+    rows = 1 if _depth(shape) is None else 2
+    require_budget(path, shape[rows], shape[rows + 1])
     size = int(np.prod([float(side) for side in shape])) * dtype.itemsize
     if size > ARRAY_BUDGET:
         raise TooLargeError(path, Reason.TOO_LARGE, f"array of more than {ARRAY_BUDGET >> 30} GiB")

@@ -10,6 +10,7 @@ import pytest
 from medssl.errors import IngestError, Reason
 from medssl.sources import npz
 from medssl.sources.npz import list_members, open_npz
+from medssl.sources.place import UNKNOWN, Moment, Place
 
 
 def write(path: Path, **arrays: Any) -> Path:
@@ -66,8 +67,20 @@ def test_a_changed_archive_is_read_again(tmp_path: Path) -> None:
             assert reader.decode(0).values[0, 0] == value
 
 
-def test_volumes_are_unsupported_until_they_have_a_reader(tmp_path: Path) -> None:
-    for shape in ((2, 8, 8, 8), (2, 8, 8, 8, 3), (2, 8)):
+def test_volumes_come_back_as_slices_with_their_order(tmp_path: Path) -> None:
+    voxels = np.arange(2 * 5 * 6 * 7, dtype=np.uint16).reshape(2, 5, 6, 7)
+    path = write(tmp_path / "a.npz", train_images=voxels, train_labels=np.array([[3], [4]]))
+    (member,) = list_members(path)
+    assert member.count == 10
+    assert member.labels == ("3",) * 5 + ("4",) * 5
+    with open_npz(path, "train_images") as reader:
+        found = reader.decode(8)
+    assert np.array_equal(found.values, voxels[1, 3])
+    assert found.place == Place(Moment(1, UNKNOWN, 3))
+
+
+def test_arrays_that_are_neither_images_nor_grey_volumes_are_unsupported(tmp_path: Path) -> None:
+    for shape in ((2, 8, 8, 8, 3), (2, 8)):
         error = refusal(write(tmp_path / "a.npz", train_images=np.zeros(shape, np.uint8)))
         assert error.reason is Reason.UNSUPPORTED
 

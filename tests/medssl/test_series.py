@@ -307,3 +307,14 @@ def test_a_slice_that_changed_its_size_after_the_scan_is_an_error(tmp_path: Path
     write_slice(manifest.file(slices["path"][2]), block()[0, :3, :4], 0)
     with pytest.raises(UnreadableFileError, match="size"):
         read_volume(manifest, slices)
+
+
+def test_volumes_of_an_archive_have_an_order_and_no_geometry(tmp_path: Path) -> None:
+    voxels = np.arange(2 * 5 * 6 * 7, dtype=np.uint16).reshape(2, 5, 6, 7)
+    (tmp_path / "d").mkdir()
+    np.savez(tmp_path / "d" / "a.npz", train_images=voxels, val_images=voxels[:1] + 7)
+    found = volumes(tmp_path / "d")
+    assert len(found) == 3
+    for volume, expected in zip(found, [*voxels, voxels[0] + 7], strict=True):
+        np.testing.assert_array_equal(volume.values, expected)
+        assert volume.geometry.problems == ("no_geometry",)
