@@ -22,9 +22,10 @@ class BatchedTransform(RandomizableTransform, ABC):
     columns]` is what MONAI's `Compose` does, with the random state of `set_random_state`. Equal
     parameters give equal results in all three, and no row of a batch depends on another.
 
-    Images are float32. Every parameter has one row per sample. A sample that a transform leaves
-    alone gets neutral parameters, so that no branch depends on the data; on the CPU, where asking
-    costs nothing, expensive transforms work on the chosen rows only.
+    Images are float32, of two sides or, where a transform says so, of three: a volume is `[batch,
+    channels, slices, rows, columns]`. Every parameter has one row per sample. A sample that a
+    transform leaves alone gets neutral parameters, so that no branch depends on the data; on the
+    CPU, where asking costs nothing, expensive transforms work on the chosen rows only.
     """
 
     def __init__(self, prob: float = 1.0) -> None:
@@ -90,9 +91,9 @@ class Chain(BatchedTransform):
         return images
 
 
-def per_image(values: Tensor) -> Tensor:
-    """Reshape `[batch]` so that it broadcasts over `[batch, channels, rows, columns]`."""
-    return values[:, None, None, None]
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Reshape `[batch]` so that it broadcasts over `images`, `[batch, channels, *sides]`."""
+    return values.view(-1, *[1] * (images.ndim - 1))
 
 
 def unless(applied: Tensor, values: Tensor, neutral: float) -> Tensor:

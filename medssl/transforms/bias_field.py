@@ -1,12 +1,16 @@
 """The slow change of brightness over an MR image."""
 
+from functools import reduce
+from itertools import product
+from operator import mul
+
 import torch
 from torch import Tensor
 
 from medssl.transforms.base import BatchedTransform, Params
 from sslcore.random import SampleRandom
 
-_POWERS = tuple((i, j) for i in range(4) for j in range(4) if 0 < i + j <= 3)
+_DEGREE = 3
 
 
 class RandBiasField(BatchedTransform):
@@ -19,22 +23,30 @@ class RandBiasField(BatchedTransform):
         brain", IEEE TMI 1999, 18(10), section II: polynomial in the logarithm of intensity.
     """
 
-    def __init__(self, *, strength: float = 0.3, prob: float = 0.5) -> None:
-        """Draw the nine coefficients between `-strength` and `strength`."""
+    def __init__(self, *, strength: float = 0.3, prob: float = 0.5, dims: int = 2) -> None:
+        """Draw the coefficients, 9 of images and 19 of volumes, up to `strength` either way."""
         super().__init__(prob)
         self.strength = strength
+        self._powers = [
+            powers
+            for powers in product(range(_DEGREE + 1), repeat=dims)
+            if 0 < sum(powers) <= _DEGREE
+        ]
 
     def sample(self, random: SampleRandom) -> dict[str, Tensor]:
-        """Draw `coefficients`, `[batch, 9]`; zeros leave an image as it is."""
-        draws = random.uniform(shape=(1 + len(_POWERS),))
+        """Draw `coefficients`, `[batch, 9 or 19]`; zeros leave an image as it is."""
+        draws = random.uniform(shape=(1 + len(self._powers),))
         applied = (draws[:, :1] < self.prob).float()
         return {"coefficients": applied * self.strength * (2 * draws[:, 1:] - 1)}
 
     def apply_(self, images: Tensor, params: Params) -> Tensor:
         """Like `apply`, but may overwrite `images`; clipped to 0 to 1."""
-        rows, columns = images.shape[-2:]
-        y = torch.linspace(-1, 1, rows, device=images.device)[:, None]
-        x = torch.linspace(-1, 1, columns, device=images.device)
-        basis = torch.stack([(y**i * x**j).flatten() for i, j in _POWERS])
-        field = torch.exp_(params["coefficients"] @ basis).view(-1, 1, rows, columns)
+        sides = images.shape[2:]
+        steps = [torch.linspace(-1, 1, side, device=images.device) for side in sides]
+        places = torch.meshgrid(*steps, indexing="ij")
+        basis = torch.stack(
+            [reduce(mul, (x**n for x, n in zip(places, powers, strict=True))).flatten()
+             for powers in self._powers]
+        )  # fmt: skip
+        field = torch.exp_(params["coefficients"] @ basis).view(-1, 1, *sides)
         return images.mul_(field).clamp_(0, 1)

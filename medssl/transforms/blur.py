@@ -33,7 +33,7 @@ class RandGaussianBlur(BatchedTransform):
 
 
 class RandSharpness(BatchedTransform):
-    """Move each image away from (sharper) or towards (softer) its 3 x 3 binomial average."""
+    """Move each image away from (sharper) or towards (softer) its 3 x 3 (x 3) binomial average."""
 
     def __init__(self, *, softest: float = -0.5, sharpest: float = 1.0, prob: float = 0.3) -> None:
         """Draw the amount between `softest` and `sharpest`; 0 changes nothing."""
@@ -65,21 +65,26 @@ def gaussian_weights(sigma: Tensor, radius: int) -> Tensor:
 
 
 def _convolve(images: Tensor, weights: Tensor) -> Tensor:
-    """Convolve rows and columns of each image with its own kernel, `weights[batch, taps]`."""
-    batch, channels, rows, columns = images.shape
+    """Convolve each image along all its sides with its own kernel, `weights[batch, taps]`."""
+    batch, channels, *sides = images.shape
     taps = weights.shape[1]
     radius = taps // 2
     kernels = weights.repeat_interleave(channels, dim=0)
-    flat = images.reshape(1, batch * channels, rows, columns)
-    flat = F.pad(flat, (radius, radius, radius, radius), mode="replicate")
-    flat = F.conv2d(flat, kernels[:, None, None, :], groups=batch * channels)
-    flat = F.conv2d(flat, kernels[:, None, :, None], groups=batch * channels)
-    return flat.view(batch, channels, rows, columns)
+    flat = images.reshape(1, batch * channels, *sides)
+    flat = F.pad(flat, (radius, radius) * len(sides), mode="replicate")
+    convolve = F.conv2d if len(sides) == 2 else F.conv3d
+    for axis in reversed(range(len(sides))):
+        shape = [taps if each == axis else 1 for each in range(len(sides))]
+        flat = convolve(flat, kernels.view(-1, 1, *shape), groups=batch * channels)
+    return flat.view(batch, channels, *sides)
 
 
 def _sharpen(images: Tensor, amount: Tensor) -> Tensor:
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    columns = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
-    sums = (columns[..., :-2] + columns[..., 2:]).add_(columns[..., 1:-1], alpha=2)
-    weight = per_image(amount)
-    return images.mul_(1 + weight).addcmul_(sums, weight, value=-1 / 16).clamp_(0, 1)
+    dims = images.ndim - 2
+    sums = F.pad(images, (1, 1) * dims, mode="replicate")
+    for axis in range(2, images.ndim):
+        count = images.shape[axis]
+        before, here, after = (sums.narrow(axis, start, count) for start in range(3))
+        sums = (before + after).add_(here, alpha=2)
+    weight = per_image(amount, images)
+    return images.mul_(1 + weight).addcmul_(sums, weight, value=-(4.0**-dims)).clamp_(0, 1)

@@ -4,22 +4,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from medssl.transforms.base import BatchedTransform, Params, per_image
+from medssl.transforms.base import BatchedTransform, Params
+from medssl.transforms.resampling import resample
 from sslcore.random import SampleRandom
-
-_MAX_SHRINK = 1.5  # bilinear sampling skips pixels when it shrinks by more
 
 
 class RandGeometry(BatchedTransform):
     """Cut a random box out of each image, turn and flip it, and bring it to one size.
 
-    All of it is one affine map and one bilinear resampling, so nothing is blurred twice. Where a
-    box shrinks by more than 1.5, it is sampled from a copy of the image averaged over 2 x 2, 4 x
-    4, ... pixels instead. Positions outside the image, which a rotation can reach, show its
-    mirror image. The whole image, flipped or turned by quarters, keeps its values. Images are
-    expected to be square.
+    All of it is one affine map and one resampling: see `medssl.transforms.resampling`. The whole
+    image, flipped or turned by quarters, keeps its values. Images are expected to be square.
     """
 
     def __init__(
@@ -78,17 +73,7 @@ class RandGeometry(BatchedTransform):
 
     def apply_(self, images: Tensor, params: Params) -> Tensor:
         """Return `[batch, channels, size, size]`; `images` stay as they are."""
-        affine = params["affine"]
-        grid = _grid(affine, self.size)
-        levels = _levels(images, self.size)
-        if len(levels) == 1:
-            return _resample(images, grid)
-        shrink = _shrink(affine, images.shape[-2:], self.size)
-        level = torch.log2(shrink / _MAX_SHRINK).ceil().clamp(0, len(levels) - 1)
-        result = _resample(images, grid)
-        for depth, smaller in enumerate(levels[1:], start=1):
-            result = _replace_rows(result, level == depth, smaller, grid)
-        return result
+        return resample(images, params["affine"], self.size)
 
     def apply(self, images: Tensor, params: Params) -> Tensor:
         """Return `[batch, channels, size, size]`."""
@@ -100,44 +85,3 @@ def _turn(cos: Tensor, sin: Tensor, quarters: Tensor) -> tuple[Tensor, Tensor]:
     sign = 1 - 2 * (quarters >= 2).float()
     odd = quarters % 2 == 1
     return sign * torch.where(odd, -sin, cos), sign * torch.where(odd, cos, sin)
-
-
-def _grid(affine: Tensor, size: int) -> Tensor:
-    """Return the positions to sample, `[batch, size, size, 2]`, x before y."""
-    steps = (2 * torch.arange(size, device=affine.device) + 1) / size - 1
-    along_x = affine[:, :, 0, None] * steps  # [batch, 2, size]
-    along_y = torch.addcmul(affine[:, :, 2, None], affine[:, :, 1, None], steps)
-    grid = affine.new_empty(len(affine), size, size, 2)
-    torch.add(along_x[:, 0, None, :], along_y[:, 0, :, None], out=grid[..., 0])
-    torch.add(along_x[:, 1, None, :], along_y[:, 1, :, None], out=grid[..., 1])
-    return grid
-
-
-def _resample(images: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
-
-
-def _replace_rows(result: Tensor, here: Tensor, images: Tensor, grid: Tensor) -> Tensor:
-    """Sample `images` instead where `here`; on the CPU only there."""
-    if here.device.type != "cpu":
-        return torch.where(per_image(here), _resample(images, grid), result)
-    rows = here.nonzero().flatten()
-    return result.index_copy_(0, rows, _resample(images[rows], grid[rows]))
-
-
-def _levels(images: Tensor, size: int) -> list[Tensor]:
-    """Return the images and their averages, down to where the whole image shrinks little."""
-    levels = [images]
-    while max(levels[-1].shape[-2:]) > _MAX_SHRINK * size:
-        rows, columns = levels[-1].shape[-2:]
-        levels.append(F.adaptive_avg_pool2d(levels[-1], (-(-rows // 2), -(-columns // 2))))
-    return levels
-
-
-def _shrink(affine: Tensor, sides: torch.Size, size: int) -> Tensor:
-    """Return how many pixels of the image one step in the result covers at most, `[batch]`."""
-    pixels = torch.tensor([sides[1], sides[0]], device=affine.device)[None, :, None]
-    steps = affine[:, :, :2] * pixels / size  # columns: a step to the right, a step down
-    return steps.square().sum(dim=1).sqrt().amax(dim=1)

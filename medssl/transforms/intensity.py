@@ -36,9 +36,10 @@ class RandBrightnessContrast(BatchedTransform):
 
     def apply_(self, images: Tensor, params: Params) -> Tensor:
         """Like `apply`, but may overwrite `images`."""
-        means = images.mean(dim=(1, 2, 3))
+        means = images.mean(dim=tuple(range(1, images.ndim)))
         offset = params["shift"] + (1 - params["factor"]) * means
-        return images.mul_(per_image(params["factor"])).add_(per_image(offset)).clamp_(0, 1)
+        factor = per_image(params["factor"], images)
+        return images.mul_(factor).add_(per_image(offset, images)).clamp_(0, 1)
 
 
 class RandGamma(BatchedTransform):
@@ -65,4 +66,4 @@ class RandGamma(BatchedTransform):
 
 def _power(images: Tensor, gamma: Tensor) -> Tensor:
     """Return `images ** gamma`, in place; by way of the logarithm it takes half the time."""
-    return images.clamp_(min=0).log_().mul_(per_image(gamma)).exp_()
+    return images.clamp_(min=0).log_().mul_(per_image(gamma, images)).exp_()

@@ -41,7 +41,7 @@ class RandGaussianNoise(BatchedTransform):
         stretches = self._numbers(images.device, length).unfold(0, length, 1)
         start = (place * len(stretches)).long().clamp_(max=len(stretches) - 1)
         noise = stretches.index_select(0, start).view_as(images)
-        return images.addcmul_(noise, per_image(std)).clamp_(0, 1)
+        return images.addcmul_(noise, per_image(std, images)).clamp_(0, 1)
 
     def _numbers(self, device: torch.device, length: int) -> Tensor:
         """Return the table, long enough for images of `length` values, made once per device."""
