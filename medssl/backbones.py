@@ -1,4 +1,7 @@
-"""Encoders by name: MONAI's 2-D networks without their classifier, with a stem for small images."""
+"""Encoders by name: MONAI's networks without their classifier, with a stem for small images.
+
+For volumes they are the same networks with a third side, and two that are known from segmentation.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +12,8 @@ from monai.networks.nets.resnet import ResNet
 from torch import nn
 
 from medssl.backbone import Backbone as Backbone  # noqa: PLC0414, for those who import it from here
-from medssl.config import Stem
+from medssl.config import Dims, Stem
+from medssl.segmentation_encoders import MULTIPLE, SEGMENTERS, build_segmenter
 from medssl.vision_transformer import PLANS, VisionTransformer, choose_patch
 from sslcore.config import suggest
 from sslcore.errors import ConfigError
@@ -34,7 +38,7 @@ _RESNETS = {
     "resnet50": _ResNetPlan("bottleneck", (3, 4, 6, 3)),
 }
 
-KNOWN: tuple[str, ...] = (*_RESNETS, "densenet121", "efficientnet_b0", *PLANS)
+KNOWN: tuple[str, ...] = (*_RESNETS, "densenet121", "efficientnet_b0", *SEGMENTERS, *PLANS)
 
 
 def build_backbone(
@@ -42,6 +46,7 @@ def build_backbone(
     *,
     channels: int,
     image_size: int,
+    dims: Dims = 2,
     stem: Stem = "auto",
     width: int | None = None,
     pooling: Pooling | None = None,
@@ -53,6 +58,7 @@ def build_backbone(
         name: One of `KNOWN`.
         channels: Of the images, 1 or 3.
         image_size: Side of the views, px. Convolutional networks take other sizes too.
+        dims: 2 for images, 3 for volumes.
         stem: "small" begins with a 3 x 3 convolution of stride 1 and no pooling, "medium" with
             one of stride 2 (ResNets; the others are small), "large" as published. A small
             transformer has patches of 4 to 8 px. "auto" goes by `SMALL_STEM_UP_TO` and
@@ -77,8 +83,8 @@ def build_backbone(
         return VisionTransformer(
             PLANS[name],
             channels=channels,
-            sides=(image_size, image_size),
-            patch_size=(patch, patch),
+            sides=(image_size,) * dims,
+            patch_size=(patch,) * dims,
             pooling=pooling or "mean",
             registers=registers,
         )
@@ -87,11 +93,21 @@ def build_backbone(
             f"backbone.pooling and backbone.registers are for transformers, not for {name};"
             f" leave them out, or set backbone.name to one of {', '.join(PLANS)}"
         )
+    return _convolutional(name, channels, image_size, dims, chosen, width or _PUBLISHED_WIDTH)
+
+
+def _convolutional(
+    name: str, channels: int, image_size: int, dims: Dims, stem: Stem, width: int
+) -> Backbone:
     if name in _RESNETS:
-        return _resnet(_RESNETS[name], channels, stem=chosen, width=width or _PUBLISHED_WIDTH)
+        return _resnet(_RESNETS[name], channels, dims, stem=stem, width=width)
+    if name in SEGMENTERS:
+        return build_segmenter(name, channels=channels, image_size=image_size, dims=dims)
     if name == "densenet121":
-        return _densenet(channels, image_size, small=small)
-    return _efficientnet(channels, small=small)
+        return _densenet(channels, image_size, dims, small=stem != "large")
+    if dims == 3:
+        raise ConfigError(f"backbone {name} is for images only; for volumes there is resnet18")
+    return _efficientnet(channels, small=stem != "large")
 
 
 def takes_patches(name: str) -> bool:
@@ -105,6 +121,8 @@ def side_multiple(name: str, image_size: int, stem: Stem) -> int:
     Raises:
         ConfigError: No patch divides `image_size`.
     """
+    if name in SEGMENTERS:
+        return MULTIPLE
     if not takes_patches(name):
         return 1
     chosen = choose_stem(image_size) if stem == "auto" else stem
@@ -118,12 +136,12 @@ def choose_stem(image_size: int) -> Stem:
     return "medium" if image_size <= MEDIUM_STEM_UP_TO else "large"
 
 
-def _resnet(plan: _ResNetPlan, channels: int, *, stem: Stem, width: int) -> Backbone:
+def _resnet(plan: _ResNetPlan, channels: int, dims: Dims, *, stem: Stem, width: int) -> Backbone:
     net = ResNet(
         plan.block,
         list(plan.layers),
         [width, 2 * width, 4 * width, 8 * width],
-        spatial_dims=2,
+        spatial_dims=dims,
         n_input_channels=channels,
         conv1_t_size=7 if stem == "large" else 3,
         conv1_t_stride=1 if stem == "small" else 2,
@@ -134,16 +152,17 @@ def _resnet(plan: _ResNetPlan, channels: int, *, stem: Stem, width: int) -> Back
     return Backbone(net, 8 * width * (1 if plan.block == "basic" else 4))
 
 
-def _densenet(channels: int, image_size: int, *, small: bool) -> Backbone:
+def _densenet(channels: int, image_size: int, dims: Dims, *, small: bool) -> Backbone:
     if not small and image_size < _DENSENET_LARGE_FROM:
         raise ConfigError(
             f"densenet121 with a large stem needs {_DENSENET_LARGE_FROM} px, got image_size"
             f" {image_size}; use backbone.stem=small"
         )
-    net = DenseNet121(spatial_dims=2, in_channels=channels, out_channels=1)
+    net = DenseNet121(spatial_dims=dims, in_channels=channels, out_channels=1)
     feature_dim = _drop_classifier(net, "class_layers", "out")
     if small:
-        convolution = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
+        kind = nn.Conv2d if dims == 2 else nn.Conv3d
+        convolution = kind(channels, 64, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight)
         features = net.get_submodule("features")
         features.add_module("conv0", convolution)

@@ -14,6 +14,7 @@ from sslcore.methods.settings import Pooling
 from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
+Dims = Literal[2, 3]
 Stem = Literal["auto", "small", "medium", "large"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
 
@@ -34,6 +35,7 @@ class DataConfig(Section):
     """What is read, and how it becomes one tensor."""
 
     path: Path = Field(description="folder, manifest.parquet, or MedMNIST .npz")
+    dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
     exclude_modalities: tuple[str, ...] = ("SEG", "RTDOSE", "PR", "KO")
@@ -153,6 +155,7 @@ class PretrainConfig(Section):
 # Without this, `--config RUN/config.yaml` would treat other images like those of the old run.
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "data.path": ("data.channels", "data.canvas", "views.preset"),
+    "data.dims": ("data.canvas",),
     "image_size": ("data.canvas", "backbone.stem", "views.local_size"),
     "method.name": (
         "method",

@@ -12,6 +12,7 @@ from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder, unfinished
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
+from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
@@ -49,7 +50,8 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     require_replaceable(out, (*KNOWN, "embedding"), "table of embeddings")
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
-    manifest = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
+    found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
+    manifest = as_samples(found, encoder.spec.dims)
     with Progress("embed") as progress:
         if warning := unfinished(run):
             progress.note(warning)

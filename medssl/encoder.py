@@ -12,14 +12,15 @@ from torch import Tensor
 
 from medssl.backbone import Backbone, with_head_layer
 from medssl.backbones import build_backbone
-from medssl.config import Preset, PretrainConfig, Stem, ViewsConfig, Window
+from medssl.config import Dims, Preset, PretrainConfig, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
 from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
 from medssl.run_data import choose_backbone, image_shape
 from medssl.run_folder import RunFolder
-from medssl.views import MultiViewMaker, build_views, move_canvases
+from medssl.view_maker import MultiViewMaker, move_canvases
+from medssl.views import build_views
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError
 from sslcore.methods.settings import Pooling
@@ -50,6 +51,7 @@ class EncoderSpec:
         registers: Likewise.
         network: Configuration of a network of `transformers`; None for others.
         head_layer: Whether the first layer of the method's head follows the network.
+        dims: 2 for images, 3 for volumes.
     """
 
     backbone: str
@@ -67,6 +69,7 @@ class EncoderSpec:
     registers: int = 0
     network: dict[str, Any] | None = None
     head_layer: bool = False
+    dims: Dims = 2
 
     @classmethod
     def of_run(
@@ -93,6 +96,7 @@ class EncoderSpec:
             pooling=config.backbone.pooling,
             registers=config.backbone.registers,
             network=describe_hub_backbone(backbone),
+            dims=config.data.dims,
         )
 
 
@@ -128,7 +132,8 @@ class Encoder:
     ) -> Embeddings:
         """Encode the images of `manifest`, in its order.
 
-        Images that cannot be read are set aside, see `Embeddings.failures`.
+        Images that cannot be read are set aside, see `Embeddings.failures`. An encoder of volumes
+        needs a manifest of volumes, see `medssl.volumes.samples`.
         """
         device = next(self.backbone.parameters()).device
         maker = build_spec_views(self.spec)
@@ -207,6 +212,7 @@ def _build_network(spec: EncoderSpec) -> Backbone:
         spec.backbone,
         channels=spec.channels,
         image_size=spec.image_size,
+        dims=spec.dims,
         stem=spec.stem,
         width=spec.width,
         pooling=spec.pooling,
@@ -221,6 +227,7 @@ def build_spec_views(spec: EncoderSpec, views: ViewsConfig | None = None) -> Mul
         spec.preset,
         spec.image_size,
         spec.channels,
+        dims=spec.dims,
         mean=spec.mean,
         std=spec.std,
     )

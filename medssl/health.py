@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
-from medssl.views import MultiViewMaker, move_canvases
+from medssl.view_maker import MultiViewMaker, move_canvases
 from sslcore.modules.branch import Branch
 from sslcore.random import derive_keys
 from sslcore.training.health import Classes, HealthMonitor

@@ -77,6 +77,36 @@ def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
     return VoiWindow((low + high) / 2, high - low, "LINEAR_EXACT") if high > low else None
 
 
+def show_volume(
+    values: NDArray[np.float32], window: Window, *, modality: str | None, bits: int
+) -> NDArray[np.float32]:
+    """Return voxels of any shape as they are to be seen, 0 to 1; what is no number is 0.
+
+    CT has a fixed window in HU. Of others, volumes of up to 8 bit keep their full range and deeper
+    ones get their percentiles, where `window` does not say otherwise: windows in files are those of
+    single slices.
+
+    Args:
+        values: In the unit of the modality.
+        window: `file` means `auto`.
+        modality: A DICOM modality code.
+        bits: Stored per value.
+    """
+    if modality == "CT" and window not in (Window.PERCENTILE, Window.FULL):
+        return _finite(_apply_window(values, CT_WINDOWS.get(window, CT_DEFAULT)))
+    return _finite(_stretch(values, *_range_of_volume(values, window, bits)))
+
+
+def _range_of_volume(values: NDArray[np.float32], window: Window, bits: int) -> tuple[float, float]:
+    kept = values[np.isfinite(values)]
+    if not kept.size:
+        return 0.0, 0.0
+    low, high, top = float(kept.min()), float(kept.max()), float((1 << bits) - 1)
+    if bits <= 8 and low >= 0 and high <= top and window is not Window.PERCENTILE:
+        return 0.0, top
+    return (low, high) if window is Window.FULL else _ends(_sampled(kept))
+
+
 def _show(decoded: Decoded, window: Window) -> NDArray[np.float32]:
     values = rescaled(decoded)
     chosen = _choose(decoded, window)

@@ -74,11 +74,14 @@ class Manifest:
         root: Absolute folder.
         private: Name of the table that holds its paths, if files are to hold keys instead; see
             `medssl.private_paths`. In memory the paths are always there.
+        slices: Rows of all slices, where `rows` has one row for each volume; see
+            `medssl.volumes.samples`.
     """
 
     rows: pl.DataFrame
     root: Path
     private: str | None = None
+    slices: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

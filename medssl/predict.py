@@ -12,6 +12,7 @@ from medssl.fewlabels.classifier import Trained, load_classifier
 from medssl.fewlabels.probe import decide
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
+from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
@@ -52,7 +53,8 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Predic
     require_replaceable(out, _COLUMNS, "table of predictions")
     require_parquet(out)
     classifier = load_classifier(results, device=torch.device(choose_device(config.device)))
-    manifest = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
+    found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
+    manifest = as_samples(found, classifier.encoder.spec.dims)
     with Progress("predict") as progress:
         table, failures = prediction_table(classifier, manifest, config.batch_size, progress)
         if failures:

@@ -28,7 +28,7 @@ from medssl.run_data import (
 )
 from medssl.run_folder import RunFolder, require_same_config
 from medssl.run_parts import RunParts, assemble, describe
-from medssl.views import move_canvases
+from medssl.view_maker import move_canvases
 from sslcore.console import Progress
 from sslcore.device import all_or_none, build_fabric
 from sslcore.schedules import warmup_cosine

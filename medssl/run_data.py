@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
-from medssl.config import DataConfig, Preset, PretrainConfig, ScanConfig
+from medssl.config import DataConfig, Dims, Preset, PretrainConfig, ScanConfig
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
@@ -15,12 +15,15 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.views import choose_local_size, choose_preset
+from medssl.volumes.samples import as_samples
 from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
 from sslcore.errors import ConfigError
 from sslcore.methods.settings import Pooling
 from sslcore.training.settings import RunConfig
+
+VOLUMES_PER_STEP = 32  # where nobody says how many
 
 
 def open_data(
@@ -69,15 +72,19 @@ def require_scanned(path: Path) -> None:
 
 
 def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
-    """Keep images of usable modalities that show no text, as far as is known, unless allowed."""
+    """Keep what shows no text, as far as is known, unless allowed, of usable modalities.
+
+    Raises:
+        DataError: Volumes are wanted, and there are none: see `as_samples`.
+    """
     excluded = pl.col("modality").is_in(list(data.exclude_modalities))
-    used = manifest.where(~excluded.fill_null(value=False))
+    used = as_samples(manifest, data.dims).where(~excluded.fill_null(value=False))
     return used if data.allow_burned_in else used.where(pl.col("burned_in").is_null())
 
 
 def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     """Say how many images were left out because they may show text; None if it is none."""
-    count = manifest.rows["burned_in"].count()
+    count = as_samples(manifest, data.dims).rows["burned_in"].count()
     if not count or data.allow_burned_in:
         return None
     return (
@@ -118,11 +125,26 @@ def check_names(config: PretrainConfig) -> None:
     known = (*KNOWN, *HUB_KNOWN)
     if name not in known:
         raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, known)}")
+    if config.data.dims == 3:
+        _check_volumes(config, name)
     weights = config.backbone.weights
     if weights and name not in HUB_KNOWN and not RunFolder(Path(weights)).encoder.exists():
         raise ConfigError(
             f"backbone.weights {weights}: {name} takes the folder of an earlier run; those of"
             f" transformers are for {', '.join(HUB_KNOWN)}, set backbone.name"
+        )
+
+
+def _check_volumes(config: PretrainConfig, name: str) -> None:
+    if name in HUB_KNOWN:
+        raise ConfigError(
+            f"backbone.name {name} is for images; volumes (data.dims 3) need one of"
+            f" {', '.join(KNOWN)}"
+        )
+    if config.method.needs_squares:
+        raise ConfigError(
+            f"method.name {config.method.name} is for images; volumes (data.dims 3) need another"
+            " method, such as simclr or mae"
         )
 
 
@@ -182,7 +204,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             or config.method.default_learning_rate(config.optim.name)
         },
         "run": {
-            "batch_size": _choose_batch(len(rows), run),
+            "batch_size": _choose_batch(len(rows), run, data.dims),
             "precision": choose_precision("auto", choose_device(run.device))
             if run.precision == "auto"
             else run.precision,
@@ -231,17 +253,22 @@ def _crops(config: PretrainConfig) -> dict[str, object]:
     }
 
 
-def _choose_batch(count: int, run: RunConfig) -> int:
-    """Return what was asked for; all images where nobody asked and there are fewer than usual."""
-    if run.batch_size <= count:
-        return run.batch_size
+def _choose_batch(count: int, run: RunConfig, dims: Dims) -> int:
+    """Return what was asked for; all images where nobody asked and there are fewer than usual.
+
+    Of volumes fewer are usual, which have as many voxels as more images.
+    """
+    asked = "batch_size" in run.model_fields_set
+    wanted = run.batch_size if asked or dims == 2 else VOLUMES_PER_STEP
+    if wanted <= count:
+        return wanted
     largest = count - count % run.devices
     if largest < 2:
         raise ConfigError(
             f"expected at least {max(2, run.devices)} images to learn from on {run.devices}"
             f" process(es), got {count}"
         )
-    if "batch_size" not in run.model_fields_set:
+    if not asked:
         return largest
     raise ConfigError(
         f"run.batch_size {run.batch_size} is more than the {count} images to learn from;"

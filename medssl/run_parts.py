@@ -18,7 +18,7 @@ from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import choose_backbone, image_shape, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
-from medssl.views import MultiViewMaker
+from medssl.view_maker import MultiViewMaker
 from sslcore.device import share_batch_statistics
 from sslcore.errors import ConfigError
 from sslcore.methods.method import ViewMethod
@@ -119,6 +119,7 @@ def _build_run_backbone(config: PretrainConfig, channels: int) -> Backbone:
         name,
         channels=channels,
         image_size=size,
+        dims=config.data.dims,
         stem=settings.stem,
         width=settings.width,
         pooling=settings.pooling,
@@ -146,6 +147,7 @@ def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: i
         "backbone.pooling": (settings.pooling, spec.pooling),
         "backbone.registers": (settings.registers, spec.registers),
         "data.channels": (channels, spec.channels),
+        "data.dims": (config.data.dims, spec.dims),
     }
     differing = [f"{key}={theirs}" for key, (ours, theirs) in asked.items() if ours != theirs]
     if differing:

@@ -38,7 +38,7 @@ from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
-from medssl.views import move_canvases
+from medssl.view_maker import move_canvases
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.errors import ConfigError

@@ -15,11 +15,13 @@ from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.probe import FeatureArray
 from medssl.loading.dataset import CanvasDataset, iter_canvases
 from medssl.manifest import Manifest
-from medssl.views import MultiViewMaker, build_views, move_canvases
+from medssl.view_maker import MultiViewMaker, move_canvases
+from medssl.views import build_views
 from sslcore.console import Progress
 from sslcore.training.health import evaluating
 
-PIXEL_SIDE = 32  # px, at most, of the images that `pixels_probe` sees
+# px, at most, of the images and volumes that `pixels_probe` sees: about a thousand in all
+PIXEL_SIDES = {2: 32, 3: 10}
 
 _BATCH = 256
 _LIGHT = 0.4  # of the preset's intensity changes
@@ -33,7 +35,7 @@ class Features(NamedTuple):
         rows: Rows of the manifest, rising.
         pretrained: Embeddings of the encoder.
         untrained: Embeddings of the same network with random weights.
-        pixels: The image itself, averaged to `PIXEL_SIDE` px.
+        pixels: The image itself, averaged to `PIXEL_SIDES` px.
     """
 
     rows: IntArray
@@ -76,8 +78,8 @@ class LabelledImages:
         with evaluating(pretrained), evaluating(untrained):
             for batch in iter_canvases(self.dataset, _BATCH):
                 plain = self.light.plain(move_canvases(batch.pixels, self.device))
-                side = min(PIXEL_SIDE, plain.shape[-1])
-                small = F.adaptive_avg_pool2d(plain, side).flatten(1)
+                side = min(PIXEL_SIDES[plain.ndim - 2], plain.shape[-1])
+                small = F.interpolate(plain, [side] * (plain.ndim - 2), mode="area").flatten(1)
                 found.append((batch.index, pretrained(plain), untrained(plain), small))
                 progress.advance(len(batch.index))
         rows, *columns = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
@@ -98,6 +100,7 @@ def open_labelled_images(
         preset=spec.preset,
         image_size=spec.image_size,
         channels=spec.channels,
+        dims=spec.dims,
         mean=spec.mean,
         std=spec.std,
     )

@@ -1,6 +1,7 @@
 """Decoded canvases in memory, shared by the processes that read them."""
 
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -22,10 +23,10 @@ class CanvasCache:
     all at once. The bits are kept as int16, because torch can neither index nor pickle uint16.
     """
 
-    def __init__(self, num_samples: int, shape: tuple[int, int, int], gigabytes: float) -> None:
+    def __init__(self, num_samples: int, shape: tuple[int, ...], gigabytes: float) -> None:
         """Plan for canvases of `shape`; `gigabytes` is an upper bound."""
         self._shape = shape
-        self._bytes_each = 2 * shape[0] * shape[1] * shape[2]
+        self._bytes_each = 2 * math.prod(shape)
         self._room = min(num_samples, int(gigabytes * 1e9) // self._bytes_each)
         self.state = torch.full((num_samples,), EMPTY, dtype=torch.uint8)
         self._pixels = self._reserve(shared=False)

@@ -1,4 +1,4 @@
-"""Manifest rows as square 16-bit canvases, in batches whose order depends on seed and epoch only.
+"""Manifest rows as 16-bit canvases, square or cubic, in batches ordered by seed and epoch only.
 
 A file that became unreadable after the scan costs its own row, not the run: the row is left out
 of its batch (`DecodedBatch.index` says which rows are there), one warning names the sample, and
@@ -21,6 +21,7 @@ from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CanvasReader
 from medssl.loading.sampler import Step, StepSampler
+from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from sslcore.cores import usable_cores
 
@@ -32,7 +33,8 @@ class DecodedBatch:
     """Images as read, before any view.
 
     Attributes:
-        pixels: `[batch, channels, canvas, canvas]`, uint16, 65535 for the brightest.
+        pixels: `[batch, channels, canvas, canvas]`, of volumes with a third side, uint16, 65535
+            for the brightest.
         index: Row of the manifest each image came from, `[batch]`, int64.
         epoch: From 0; together with `index` and the seed it decides the views.
     """
@@ -61,23 +63,23 @@ class CanvasDataset(Dataset[Tensor]):
         """Prepare to read; nothing is decoded yet.
 
         Args:
-            manifest: What to read.
+            manifest: What to read; of volumes if it is one of `medssl.volumes.samples`.
             canvas: Side of the delivered images, px; see `medssl.loading.canvas.choose_canvas`.
             channels: 1 or 3; colour becomes grey and grey is repeated as needed.
             window: How stored values become 0 to 1.
             cache_gb: The first rows of the manifest that fit into this are decoded once only.
         """
-        self.canvas = canvas
-        self.channels = channels
-        self._reader = CanvasReader(manifest, canvas=canvas, channels=channels, window=window)
+        kind = CanvasReader if manifest.slices is None else VolumeReader
+        self._shape = (channels, *[canvas] * (2 if manifest.slices is None else 3))
+        self._reader = kind(manifest, canvas=canvas, channels=channels, window=window)
         self._samples: list[str] = manifest.rows["sample"].to_list()
-        self._cache = CanvasCache(len(manifest), (channels, canvas, canvas), cache_gb)
+        self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return one canvas, `[channels, canvas, canvas]`, uint16.
+        """Return one canvas, `[channels, canvas, canvas(, canvas)]`, uint16.
 
         Raises:
             IngestError: The file cannot be read any more.
@@ -127,7 +129,7 @@ class CanvasDataset(Dataset[Tensor]):
                 f" was scanned but are not now; is {self._reader.root} still there? Or scan again"
             )
         rows = [row for row, pixels in found if pixels is not None]
-        blank = torch.empty((0, self.channels, self.canvas, self.canvas), dtype=torch.uint16)
+        blank = torch.empty((0, *self._shape), dtype=torch.uint16)
         pixels = torch.stack(canvases) if canvases else blank
         return DecodedBatch(pixels, torch.tensor(rows, dtype=torch.int64), epoch)
 

@@ -5,6 +5,7 @@ import polars as pl
 from medssl.manifest import count_copies
 from medssl.report import tables, words
 from medssl.report.inputs import Inputs
+from medssl.volumes.geometry import describe_volumes
 from sslcore.report import writing
 from sslcore.report.parts import Note, Part, Section, Table, Tables, Terms
 
@@ -49,19 +50,32 @@ def _overview(rows: pl.DataFrame) -> str:
         )
     if copies:
         text += f" {writing.count(copies, 'exact copy', 'exact copies')} among them."
+    text += _volumes(rows)
     if patients:
         sizes = rows.drop_nulls("patient").group_by("patient").len()["len"].to_list()
         text += f" A patient has {min(sizes):,} to {max(sizes):,} images."
     return text
 
 
+def _volumes(rows: pl.DataFrame) -> str:
+    found = describe_volumes(rows)
+    if found.is_empty():
+        return ""
+    slices = int(found["slices"].sum())
+    text = (
+        f" {writing.count(slices, 'image')} are the slices of {writing.count(len(found), 'volume')}"
+    )
+    problems = found["problems"].explode().drop_nulls().value_counts().sort("problems")
+    if len(problems):
+        told = (f"{words.PROBLEMS[name]} {count:,}" for name, count in problems.iter_rows())
+        text += f" ({', '.join(told)})"
+    return f"{text}."
+
+
 def _describe(rows: pl.DataFrame) -> list[Table]:
-    size = pl.format(f"{{}} {writing.TIMES} {{}}", pl.col("columns"), pl.col("rows"))
     named = rows.with_columns(
         pl.col("kind").replace(words.KINDS),
-        size=pl.when(pl.col("slices").is_null())
-        .then(size)
-        .otherwise(pl.format(f"{{}} {writing.TIMES} {{}}", size, pl.col("slices"))),
+        size=pl.format(f"{{}} {writing.TIMES} {{}}", pl.col("columns"), pl.col("rows")),
         depth=pl.format("{} bit, {}", pl.col("bits"), _color()),
     )
     columns = (

@@ -11,6 +11,7 @@ from medssl.config import PretrainConfig
 from medssl.errors import DataError
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.report.results import Results, read_results
+from medssl.volumes.samples import as_samples
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError
 from sslcore.report.run_files import read_log, read_tree
@@ -88,7 +89,7 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
         run=run,
         manifest=manifest,
         has_images=has_images,
-        gallery=labelled if has_labelled else manifest if has_images else None,
+        gallery=labelled if has_labelled else _gallery(manifest, config) if has_images else None,
         rejected=_read_rejected(run, config),
         log=read_log(run / LOG) if run else [],
         health=read_log(run / "health.jsonl") if run else [],
@@ -98,6 +99,13 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
         predictions=_read_table(folder / "predictions.parquet", _PREDICTIONS),
         embeddings=_read_table(folder / "embeddings.parquet", _EMBEDDINGS),
     )
+
+
+def _gallery(manifest: Manifest | None, config: PretrainConfig | None) -> Manifest | None:
+    """Return what pictures are taken from: of volumes their middle slices."""
+    if manifest is None or config is None:
+        return manifest
+    return as_samples(manifest, config.data.dims)
 
 
 def _find_run(folder: Path, name: str) -> Path | None:

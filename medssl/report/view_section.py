@@ -1,6 +1,7 @@
 """The chapter that shows what pretraining saw: augmented views beside their sources."""
 
 import torch
+from torch import Tensor
 
 from medssl.config import PretrainConfig, ReportConfig
 from medssl.errors import DataError, IngestError
@@ -10,7 +11,8 @@ from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture, to_bytes
 from medssl.run_data import image_shape, training_rows
-from medssl.views import build_views, move_canvases, to_unit
+from medssl.view_maker import move_canvases, to_unit
+from medssl.views import build_views
 from sslcore.errors import ConfigError
 from sslcore.report import writing
 from sslcore.report.choosing import in_turns
@@ -44,6 +46,8 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
         f"What pretraining learnt from: preset “{preset}”, {config.image_size} px. The network had"
         " to recognise that the views of one row show the same image."
     )
+    if config.data.dims == 3:
+        lead += " It saw whole volumes; the pictures are their middle slices."
     caption = (
         f"Left: the image as it is read. Right: the very views of it in the first"
         f" {writing.count(_EPOCHS, 'epoch')}, two each. If a view no longer shows what the"
@@ -57,7 +61,8 @@ def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[S
     dataset = CanvasDataset(
         manifest, canvas=canvas, channels=channels, window=config.data.window, cache_gb=0
     )
-    maker = build_views(config.views, config.views.preset, config.image_size, channels)
+    dims = config.data.dims
+    maker = build_views(config.views, config.views.preset, config.image_size, channels, dims=dims)
     strips = []
     for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), sources):
         try:
@@ -71,11 +76,16 @@ def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[S
             for view in maker(pixels, index, seed=config.run.seed, epoch=epoch).views
         ]
         key = words.short(manifest.rows["sample"][row])
-        whole = to_unit(pixels[0]).numpy()
+        whole = _plane(to_unit(pixels[0])).numpy()
         lead = picture(to_bytes(whole), alt=f"Image {key}", lines=(f"image {key}",))
         others = [
-            picture(to_bytes(view.numpy()), alt=f"View {number} of image {key}")
+            picture(to_bytes(_plane(view).numpy()), alt=f"View {number} of image {key}")
             for number, view in enumerate(views, start=1)
         ]
         strips.append(Strip(lead, tuple(others)))
     return tuple(strips)
+
+
+def _plane(view: Tensor) -> Tensor:
+    """Return the middle slice of a volume, `[channels, rows, columns]`, and an image as it is."""
+    return view if view.ndim == 3 else view[:, view.shape[1] // 2]

@@ -42,6 +42,12 @@ METRICS = {
     "calibration_error": "Calibration error",
 }
 
+PROBLEMS = {
+    "gap": "with slices missing",
+    "uneven": "unevenly spaced",
+    "tilted": "tilted",
+    "no_geometry": "without a geometry",
+}
 KINDS = {
     "dicom": "DICOM",
     "png": "PNG",

@@ -36,6 +36,7 @@ class JigsawConfig(MethodSection):
         choose="as a simple baseline, for images that show the same organ in the same position",
     )
     rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    needs_squares: ClassVar[bool] = True
 
     name: Literal["jigsaw"] = "jigsaw"
     num_orders: int = Field(

@@ -30,6 +30,7 @@ class RotationConfig(MethodSection):
         " nothing to tell",
     )
     rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    needs_squares: ClassVar[bool] = True
 
     name: Literal["rotation"] = "rotation"
 

@@ -79,6 +79,7 @@ class MethodSection(Section, ABC):
         rates: LARS and SGD where a paper gives them, AdamW for small runs.
         views: What it takes by default.
         needs_tokens: Whether the encoder must be a `TokenEncoder`.
+        needs_squares: Whether views must be square images, not volumes.
         pooling: Where the feature of a transformer comes from by default: the mean of its
             patches, or a class token.
         keeps_head_layer: Whether the first layer of its head, see `first_layer`, stays with the
@@ -90,6 +91,7 @@ class MethodSection(Section, ABC):
     rates: ClassVar[Rates]
     views: ClassVar[ViewNeeds] = ViewNeeds()
     needs_tokens: ClassVar[bool] = False
+    needs_squares: ClassVar[bool] = False
     pooling: ClassVar[Pooling] = "mean"
     keeps_head_layer: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False

@@ -2,6 +2,8 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks.nets.basic_unet import BasicUNet
+from monai.networks.nets.swin_unetr import SwinUNETR
 
 from medssl.backbones import KNOWN, Backbone, build_backbone, side_multiple, takes_patches
 from medssl.config import Stem
@@ -11,16 +13,53 @@ from sslcore.modules.tokens import TokenEncoder
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_features_have_the_width_that_is_promised(name: str) -> None:
-    backbone = build_backbone(name, channels=3, image_size=28)
-    features = backbone(torch.rand(2, 3, 28, 28))
+    backbone = build_backbone(name, channels=3, image_size=32)
+    features = backbone(torch.rand(2, 3, 32, 32))
     assert features.shape == (2, backbone.feature_dim)
 
 
-@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnet_b0", "vit_tiny"])
+OF_VOLUMES = ["resnet10", "densenet121", "swin_unetr", "unet", "vit_tiny"]
+
+
+@pytest.mark.parametrize("name", OF_VOLUMES)
+def test_networks_of_volumes_have_the_width_that_is_promised(name: str) -> None:
+    backbone = build_backbone(name, channels=1, image_size=32, dims=3)
+    backbone.eval()
+    volumes = torch.rand(2, 1, 32, 32, 32)
+    features = backbone(volumes)
+    assert features.shape == (2, backbone.feature_dim)
+    turned = backbone(volumes.flip(2))
+    assert not torch.allclose(features, turned, atol=1e-5)  # it looks along the third side
+
+
+def test_an_encoder_fits_into_the_network_that_segments() -> None:
+    swin = build_backbone("swin_unetr", channels=1, image_size=32, dims=3)
+    whole = SwinUNETR(in_channels=1, out_channels=2, feature_size=48)
+    whole.swinViT.load_state_dict(swin.net.state_dict())
+    unet = build_backbone("unet", channels=1, image_size=32, dims=3)
+    left = BasicUNet(in_channels=1).load_state_dict(unet.net.state_dict(), strict=False)
+    assert left.unexpected_keys == []
+    assert all(key.startswith(("upcat", "final")) for key in left.missing_keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("efficientnet_b0", 32, "for images only"),
+        ("swin_unetr", 40, "use 64"),
+        ("unet", 24, "needs 32 px"),
+    ],
+)
+def test_what_a_network_of_volumes_cannot_take_is_told(name: str, size: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_backbone(name, channels=1, image_size=size, dims=3)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnet_b0", "unet", "vit_tiny"])
 def test_every_weight_takes_part(name: str) -> None:
     # Processes that train together wait for the gradient of every weight.
-    backbone = build_backbone(name, channels=1, image_size=28)
-    backbone(torch.rand(2, 1, 28, 28)).square().sum().backward()
+    backbone = build_backbone(name, channels=1, image_size=32)
+    backbone(torch.rand(2, 1, 32, 32)).square().sum().backward()
     unused = [key for key, weight in backbone.named_parameters() if weight.grad is None]
     assert unused == []
 
@@ -82,7 +121,7 @@ def test_convolutional_networks_take_odd_sizes(name: str, stem: Stem) -> None:
 
 def test_transformers_give_tokens_and_other_networks_do_not() -> None:
     for name in KNOWN:
-        backbone = build_backbone(name, channels=1, image_size=28)
+        backbone = build_backbone(name, channels=1, image_size=32)
         assert isinstance(backbone, Backbone)
         assert isinstance(backbone, TokenEncoder) == takes_patches(name)
         assert takes_patches(name) == name.startswith("vit")

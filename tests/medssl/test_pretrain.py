@@ -21,7 +21,7 @@ from medssl.pretrain import pretrain
 from medssl.run_data import resolve, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
 from medssl.run_parts import build_run_method
-from medssl.views import move_canvases
+from medssl.view_maker import move_canvases
 from sslcore.diagnostics import CollapseGuard
 from sslcore.errors import CheckpointError, CollapseError, ConfigError, DivergedError, OutputError
 from sslcore.training.history import History, read_history

@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor
 
-from medssl import views
+from medssl import view_maker
 from medssl.config import Preset, ViewsConfig
 from medssl.manifest import Manifest
 from medssl.presets import PRESETS, PresetPlan
@@ -15,8 +15,10 @@ from medssl.transforms.base import Chain
 from medssl.transforms.colour import RandColour
 from medssl.transforms.geometry import RandGeometry
 from medssl.transforms.stain import RandStain
-from medssl.views import MultiViewMaker, build_views, choose_preset
+from medssl.view_maker import MultiViewMaker
+from medssl.views import build_views, choose_preset
 from sslcore.errors import ConfigError, ShapeError
+from sslcore.random import SampleRandom
 
 GREY = (Preset.RADIOGRAPH, Preset.CT, Preset.MR)
 every_preset = pytest.mark.parametrize("preset", PRESETS)
@@ -72,7 +74,7 @@ def test_how_many_images_are_worked_on_together_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = maker()(canvases(), torch.arange(5), seed=0, epoch=0).views[0]
-    monkeypatch.setattr(views, "_CPU_CHUNK_BYTES", 1)
+    monkeypatch.setattr(view_maker, "_CPU_CHUNK_BYTES", 1)
     single = maker()(canvases(), torch.arange(5), seed=0, epoch=0).views[0]
     torch.testing.assert_close(whole, single, atol=1e-4, rtol=1e-4)
 
@@ -129,7 +131,7 @@ def test_radiology_is_never_mirrored_turned_over_or_coloured(preset: Preset) -> 
     assert geometry.horizontal_flip == geometry.vertical_flip == 0
     assert not geometry.quarter_turns
     assert not {RandColour, RandStain} & set(steps(made))
-    params = geometry.sample(views.SampleRandom(torch.arange(200)))
+    params = geometry.sample(SampleRandom(torch.arange(200)))
     assert (torch.linalg.det(params["affine"][:, :, :2]) > 0).all()  # no mirror image
 
 
@@ -193,7 +195,7 @@ def test_an_undecided_preset_is_refused() -> None:
 
 
 def test_images_with_another_number_of_channels_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"expected images \[batch, 3, side, side\], got \(5, 1"):
+    with pytest.raises(ShapeError, match=r"expected \[batch, 3, side, side\], got \(5, 1"):
         maker()(canvases(channels=1), torch.arange(5), seed=0, epoch=0)
 
 

@@ -1,0 +1,105 @@
+"""One volume as a cube of 16-bit values: axes of the patient, equal spacing, borders repeated.
+
+The cube is as long as the volume's longest side in mm. Its axes go from feet to head, from front to
+back and from right to left of the patient, as slices, rows and columns of an axial series do. A
+volume without a geometry keeps its axes, and its voxels are taken to be cubes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from torch import Tensor
+from torch.nn import functional as F
+
+from medssl.errors import Reason, UnreadableFileError
+from medssl.intensity import Window, show_volume
+from medssl.manifest import Manifest
+from medssl.volumes.geometry import Geometry
+from medssl.volumes.read import read_volume
+
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_AXES = ("S", "P", "L")
+
+
+class VolumeReader:
+    """Reads the volumes of one manifest; holds plain values only, so that workers can have it."""
+
+    def __init__(self, manifest: Manifest, *, canvas: int, channels: int, window: Window) -> None:
+        """Prepare to read cubes of `channels` x `canvas` x `canvas` x `canvas`."""
+        if manifest.slices is None:
+            raise TypeError("expected a manifest of volumes, see medssl.volumes.samples")
+        self.root = manifest.root
+        self.is_array = bool((manifest.rows["kind"] == "npz").all())
+        self._manifest = manifest
+        self._canvas = canvas
+        self._channels = channels
+        self._window = window
+        self._names: list[str] = manifest.rows["volume"].to_list()
+        wanted = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
+        parts = wanted.partition_by("volume", as_dict=True)
+        self._slices = {str(name): part.sort("slice") for (name,), part in parts.items()}
+
+    def read(self, index: int) -> Tensor:
+        """Return the cube of one row, uint16, `[channels, canvas, canvas, canvas]`.
+
+        Raises:
+            IngestError: A slice cannot be read any more.
+        """
+        slices = self._slices[self._names[index]]
+        volume = read_volume(self._manifest, slices)
+        about = slices.row(0, named=True)
+        shown = show_volume(
+            volume.values, self._window, modality=about["modality"], bits=about["bits"]
+        )
+        if about["photometric"] == "MONOCHROME1":
+            shown = 1 - shown
+        turned, spacing = _turned(self._manifest.file(about["path"]), shown, volume.geometry)
+        cube = to_cube(turned, spacing, self._canvas)
+        return cube.expand(self._channels, -1, -1, -1).contiguous()
+
+
+def to_cube(
+    shown: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float], side: int
+) -> Tensor:
+    """Fit a volume into a cube without changing its aspect.
+
+    Args:
+        shown: `[slices, rows, columns]`, 0 to 1.
+        spacing_mm: Between them.
+        side: Of the cube, px; the longest side of the volume becomes this long.
+
+    Returns:
+        `[1, side, side, side]`, uint16, 65535 for 1.
+    """
+    volume = torch.from_numpy(np.ascontiguousarray(shown))[None, None]
+    lengths = [count * step for count, step in zip(shown.shape, spacing_mm, strict=True)]
+    fitted = [max(1, round(length * side / max(lengths))) for length in lengths]
+    smaller = [min(now, wanted) for now, wanted in zip(shown.shape, fitted, strict=True)]
+    if smaller != list(shown.shape):  # averages, so that no voxel is skipped
+        volume = F.interpolate(volume, smaller, mode="area")
+    if smaller != fitted:
+        volume = F.interpolate(volume, fitted, mode="trilinear")
+    free = [side - length for length in fitted]
+    margins = [part for gap in reversed(free) for part in (gap // 2, gap - gap // 2)]
+    cube = F.pad(volume, margins, mode="replicate")[0]
+    stored: Tensor = cube.clamp(0, 1).mul(65535).round().to(torch.uint16)
+    return stored
+
+
+def _turned(
+    path: Path, shown: npt.NDArray[np.float32], geometry: Geometry
+) -> tuple[npt.NDArray[np.float32], tuple[float, float, float]]:
+    """Return the volume with the axes of the patient, and its spacing."""
+    spacing = geometry.spacing_mm
+    if geometry.affine is None or spacing is None:
+        return shown, (1.0, 1.0, 1.0)
+    found = io_orientation(_TO_RAS @ geometry.affine)
+    if np.isnan(found).any():
+        raise UnreadableFileError(path, Reason.CORRUPT, "slices that lie on top of each other")
+    change = ornt_transform(found, axcodes2ornt(_AXES))
+    order = np.argsort(change[:, 0])
+    first, second, third = (spacing[axis] for axis in order)
+    return np.asarray(apply_orientation(shown, change), np.float32), (first, second, third)
