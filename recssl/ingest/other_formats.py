@@ -8,7 +8,7 @@ import polars as pl
 
 from recssl.errors import LogError
 from recssl.ingest.blocks import lines_of, read_blocks
-from recssl.ingest.columns import find_columns
+from recssl.ingest.columns import Role, binary_as_text, find_columns, type_problem
 from recssl.ingest.raw import RawBlock, bad_lines
 from recssl.settings.ingest import IngestConfig
 
@@ -19,15 +19,17 @@ def read_parquet(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
     """Yield the rows of a Parquet file; only the columns that are needed are read.
 
     Raises:
-        LogError: No such columns, or not a Parquet file.
+        LogError: No such columns, or of a type without a meaning, or not a Parquet file.
     """
     line = 1
     try:
         frame = pl.scan_parquet(path, glob=False)
-        columns = find_columns(path, frame.collect_schema().names(), config)
+        schema = frame.collect_schema()
+        columns = find_columns(path, schema.names(), config)
+        _require_types(path, schema, columns)
         frame = frame.select(pl.col(name).alias(role) for role, name in columns.items())
         for table in frame.collect_batches(chunk_size=_ROWS, maintain_order=True):
-            yield RawBlock(table, line, len(table), typed=True)
+            yield RawBlock(binary_as_text(path, table, columns), line, len(table), typed=True)
             line += len(table)
     except (OSError, pl.exceptions.ComputeError) as error:
         raise LogError(f"{path}: not a Parquet file, or damaged: {error}") from error
@@ -101,6 +103,13 @@ def looks_like_adjacency(path: Path) -> bool:
     counts = {len(line.split()) for line in lines if line.strip()}
     # three to five numbers in every line are rather user, item, rating, time without a header
     return len(counts) > 1 or max(counts, default=0) not in (3, 4, 5)
+
+
+def _require_types(path: Path, schema: pl.Schema, columns: dict[Role, str]) -> None:
+    for role, name in columns.items():
+        problem = type_problem(name, role, schema[name])
+        if problem:
+            raise LogError(f"{path}: {problem}. Convert it, or name another with --{role}")
 
 
 def _json_columns(path: Path, data: bytes, config: IngestConfig) -> dict[str, str]:

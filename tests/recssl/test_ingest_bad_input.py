@@ -1,4 +1,5 @@
 import gzip
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,44 @@ def test_integers_that_the_given_form_does_not_fit_are_refused(tmp_path: Path) -
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user": [1], "item": [2], "time": [1_709_294_400]}).write_parquet(path)
     refused(tmp_path, "line 1: time '1709294400' cannot be read", path, time_format="%d/%m/%Y")
+
+
+@pytest.mark.parametrize(
+    ("role", "column", "kind"),
+    [
+        ("user", pl.Series([["a"], ["b"]]), r"List\(String\)"),
+        ("item", pl.Series([{"a": 1}, {"a": 2}]), "Struct"),
+        ("time", pl.Series([time(1), time(2)]), "Time"),
+        ("time", pl.Series([{"a": 1}, {"a": 2}]), "Struct"),
+        ("time", pl.Series([b"1", b"2"]), "Binary"),
+        ("weight", pl.Series([[1], [2]]), r"List\(Int64\)"),
+        ("weight", pl.Series([date(2024, 1, 1)] * 2), "Date"),
+    ],
+)
+def test_columns_of_a_type_without_a_meaning_are_refused(
+    tmp_path: Path, role: str, column: pl.Series, kind: str
+) -> None:
+    path = tmp_path / "log.parquet"
+    table = pl.DataFrame({"user": [1, 2], "item": [3, 4]})
+    table.with_columns(column.alias(role)).write_parquet(path)
+    refused(tmp_path, rf"column '{role}' \({role}\) is of type {kind}.*known: .*--{role}", path)
+
+
+def test_ids_as_bytes_are_texts_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    users = [b"a", b"b", b"c"] * 6
+    pl.DataFrame({"uid": users, "item": range(18)}).write_parquet(path)
+    assert run(tmp_path, path).dataset.user_ids.to_list() == ["a", "b", "c"]
+    other = tmp_path / "other"
+    other.mkdir()
+    pl.DataFrame({"uid": [*users, b"\xff"], "item": range(19)}).write_parquet(path)
+    refused(other, r"column 'uid' \(user\) is of type Binary and not UTF-8; write it as", path)
+
+
+def test_features_whose_ids_are_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    pl.DataFrame({"user": [[100], [101]], "age": [30, 40]}).write_parquet(path)
+    refused(tmp_path, r"column 'user' \(user\) is of type List", csv(ROWS), user_features=path)
 
 
 def test_logs_without_times_among_others_are_named(tmp_path: Path) -> None:
