@@ -206,7 +206,10 @@ def recommend(
     run: Run,
     users: Users = None,
     history: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Items of new users instead.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Items of new users instead: CSV, TSV, JSON lines or Parquet."
+        ),
     ] = None,
     k: Length = 20,
     out: Table = None,
