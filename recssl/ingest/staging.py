@@ -114,7 +114,9 @@ def open_log(source: Source, config: IngestConfig) -> Iterator[RawBlock]:
             return read_delimited(path, config, separator=None)
         case _:
             known = ", ".join(FORMATS)
-            raise LogError(f"{path}: unknown kind of file; known: {known}. Or name it: --format")
+            raise LogError(
+                f"{path}: unknown kind of file; known: {known}. Or name it: --set format=csv"
+            )
 
 
 def _stage_file(

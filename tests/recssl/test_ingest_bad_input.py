@@ -39,7 +39,7 @@ def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["yesterday", "13/45/2020"])
 def test_unparsable_times_name_line_value_and_way_out(tmp_path: Path, value: str) -> None:
     rows = [(*row[:3], value) for row in ROWS]
-    refused(tmp_path, rf"line 2: time '{value}' cannot be read.*--time-format", csv(rows))
+    refused(tmp_path, rf"line 2: time '{value}' cannot be read.*--set 'time_format=", csv(rows))
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,16 @@ def test_quotes_may_hold_separators_and_newlines(tmp_path: Path) -> None:
     assert table["line"].to_list() == [402]
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_range_of_times_needs_times_and_is_named_as_it_is_given(
+    tmp_path: Path, name: str
+) -> None:
+    message = rf"no times, which {name} \(--set {name}=\.\.\.\) needs"
+    refused(tmp_path, message, "user,item\n1,2\n", **{name: "2024-01-01"})
+
+
 def test_files_that_are_no_logs(tmp_path: Path) -> None:
-    refused(tmp_path, "unknown kind of file; known: .csv", "x", "log.doc")
+    refused(tmp_path, "unknown kind of file; known: .csv.*--set format=csv", "x", "log.doc")
     refused(tmp_path, "no such file", tmp_path / "nowhere.csv")
     refused(tmp_path, "JSON array", "[1]", "log.json")
     refused(tmp_path, "not a Parquet file", "x", "log.parquet")
