@@ -9,7 +9,7 @@ import pytest
 from recssl.errors import LogError
 from recssl.ingest.blocks import read_blocks
 from recssl.ingest.values import free_ids
-from tests.recssl.test_ingest import ROWS, csv, run
+from tests.recssl.test_ingest import ROWS, csv, pairs_of, run
 
 
 def refused(
@@ -194,11 +194,41 @@ def test_bad_lines_are_counted_shown_and_set_aside(tmp_path: Path) -> None:
 
 def test_bad_json_lines_are_named(tmp_path: Path) -> None:
     good = [f'{{"user": {n % 7}, "item": {n // 7}}}' for n in range(400)]
-    lines = ["nonsense", '{"user": 1', *good, '{"user": 1}']
-    run(tmp_path, "\n".join(lines), "log.jsonl")
+    bad = {
+        1: ("nonsense", "not JSON"),
+        2: ('{"user": 1', "not JSON"),
+        403: ('{"user": 1, "item": 2,}', "not JSON"),
+        404: ('{"user": 1}', "no item"),
+        405: ('{"user": "1"}', "no item"),
+        406: ('{"item": 1}', "no user"),
+        407: ("[1, 2]", "not a JSON object"),
+        408: ('{"user": 2, "item": null}', "no item"),
+    }
+    texts = [text for text, _ in bad.values()]
+    summary = run(tmp_path, "\n".join([*texts[:2], *good, *texts[2:]]), "log.jsonl", max_bad=0.5)
     table = pl.read_parquet(tmp_path / "out" / "bad_lines.parquet")
-    assert table["line"].to_list() == [1, 2, 403]
-    assert table["reason"].to_list() == ["not a JSON object"] * 2 + ["no item"]
+    assert table["line"].to_list() == list(bad)
+    assert table["reason"].to_list() == [reason for _, reason in bad.values()]
+    assert (summary.num_lines, summary.num_bad) == (408, 8)
+
+
+def test_bad_lines_follow_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    good = [f'{{"user": {n % 7}, "item": {n // 7}}}' for n in range(70)]
+    for name in ("b.jsonl", "a.jsonl"):
+        (logs / name).write_text("\n".join(['{"user": 3}', '{"user": "x"}', "no", *good]))
+    refused(tmp_path, r"a\.jsonl: line 1(.|\n)*line 2(.|\n)*line 3(.|\n)*b\.jsonl: line 1", logs)
+
+
+def test_nan_in_json_is_what_it_is_in_other_formats(tmp_path: Path) -> None:
+    lines = [f'{{"user": {n % 7}, "item": "i{n // 7}", "rating": {n}.5}}' for n in range(70)]
+    for name in ("NaN", "Infinity", "-Infinity"):
+        broken = [*lines[:4], f'{{"user": 5, "item": "i1", "rating": {name}}}', *lines[4:]]
+        refused(tmp_path, "line 5: weight -?(nan|inf)", "\n".join(broken), "log.jsonl")
+    other = '{"user": "a", "item": "i1", "rating": 2, "price": NaN}'
+    made = run(tmp_path, "\n".join([other, *lines]), "log.jsonl").dataset
+    assert pairs_of(made)["a", "i1", 2.0] == 1
 
 
 def test_quotes_may_hold_separators_and_newlines(tmp_path: Path) -> None:
