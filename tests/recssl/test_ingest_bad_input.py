@@ -32,6 +32,17 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
     refused(tmp_path, r"no header: columns are numbered.*--user 1", "1,2,3\n4,5,6\n")
 
 
+@pytest.mark.parametrize(
+    ("log", "message"), [("who,what\n1,2\n", "no column"), ("user,item\n1,2\n", "leaves no valid")]
+)
+def test_a_log_that_is_refused_leaves_no_new_folder(tmp_path: Path, log: str, message: str) -> None:
+    (tmp_path / "log.csv").write_text(log)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(LogError, match=message):
+        run(tmp_path / "old" / "new" / "deep", tmp_path / "log.csv")
+    assert {path.name for path in tmp_path.rglob("*")} == {"log.csv", "old"}
+
+
 def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
     refused(tmp_path, "'item' is taken for both", csv(ROWS), user="item")
 
