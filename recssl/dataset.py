@@ -158,6 +158,9 @@ def open_dataset(folder: Path) -> Dataset:
     except FileNotFoundError as error:
         message = f"{folder} is not a data set: it has no {_FACTS}; make one with recssl ingest"
         raise DatasetError(message) from error
+    except NotADirectoryError as error:
+        message = f"{folder} is a file, not a data set; make one of it first: recssl ingest"
+        raise DatasetError(f"{message} {folder} --out DIR") from error
     except (OSError, ValueError) as error:
         raise _damaged(folder, _FACTS, error) from error
     needed = {"format", "fingerprint", "num_users", "num_items", "has_times"}
