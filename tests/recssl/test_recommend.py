@@ -185,15 +185,17 @@ def test_a_history_that_says_nothing_is_refused(
         recommend(run, CONFIG, history=tmp_path / "history.csv")
 
 
-def test_a_user_without_training_is_folded_in_from_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["mf", "towers"])
+def test_a_user_without_training_is_folded_in_from_the_rest(tmp_path: Path, encoder: str) -> None:
     plain = grouped_dataset(tmp_path / "plain")
     parts = [list(zip(*part.nonzero(), strict=True)) for part in plain.parts]
     of_one = [pair for pair in parts[0] if pair[0] == 6]
     train = [pair for pair in parts[0] if pair[0] != 6]
     dataset = make_dataset(
-        tmp_path / "data", train, parts[1], sorted({*parts[2], *of_one}), 48, ITEMS
+        tmp_path / "bare", train, parts[1], sorted({*parts[2], *of_one}), 48, ITEMS
     )
-    run = make_run(tmp_path / "run", dataset)
+    dataset = with_features(dataset, tmp_path / "data")
+    run = make_run(tmp_path / "run", dataset, encoder={"name": encoder})
     found = recommend(run, CONFIG, users=["u6"], k=3)
     history = pl.DataFrame({"item": [f"i{item}" for item in had(dataset, 6, "valid", "test")]})
     folded = recommend(run, CONFIG, history=history, k=3)
