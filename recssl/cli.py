@@ -50,7 +50,10 @@ def main(
     """Recommenders: from an interaction log to embeddings, an index and recommendations."""
 
 
-@app.command()
+@app.command(
+    epilog="Also by --set (k-core, repeats, time range, form of the file): min_per_user,"
+    " min_per_item, duplicates, since, until, time_format, format, separator, header"
+)
 @user_errors()
 def ingest(
     logs: Annotated[list[Path], typer.Argument(help="Files, folders or patterns.")],
@@ -206,7 +209,10 @@ def recommend(
     run: Run,
     users: Users = None,
     history: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Items of new users instead.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Items of new users instead: CSV, TSV, JSON lines or Parquet."
+        ),
     ] = None,
     k: Length = 20,
     out: Table = None,

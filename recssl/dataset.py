@@ -34,6 +34,7 @@ INTERACTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 BAD_LINES = {"file": pl.String, "line": pl.Int64, "reason": pl.String}
 _FORMAT = 1
+_FACTS = "dataset.json"
 _INT32_MAX = np.iinfo(np.int32).max
 
 
@@ -141,6 +142,11 @@ class Dataset:
         return matrix
 
 
+def is_dataset(folder: Path) -> bool:
+    """Tell whether `recssl ingest` wrote a folder, damaged or not."""
+    return (folder / _FACTS).is_file()
+
+
 def open_dataset(folder: Path) -> Dataset:
     """Open what `recssl ingest` wrote.
 
@@ -148,15 +154,18 @@ def open_dataset(folder: Path) -> Dataset:
         DatasetError: The folder holds no data set, a damaged one, or one of a newer format.
     """
     try:
-        facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        message = f"{folder} is not a data set: it has no dataset.json; make one with recssl ingest"
+        message = f"{folder} is not a data set: it has no {_FACTS}; make one with recssl ingest"
         raise DatasetError(message) from error
+    except NotADirectoryError as error:
+        message = f"{folder} is a file, not a data set; make one of it first: recssl ingest"
+        raise DatasetError(f"{message} {folder} --out DIR") from error
     except (OSError, ValueError) as error:
-        raise _damaged(folder, "dataset.json", error) from error
+        raise _damaged(folder, _FACTS, error) from error
     needed = {"format", "fingerprint", "num_users", "num_items", "has_times"}
     if not isinstance(facts, dict) or needed - facts.keys():
-        raise _damaged(folder, "dataset.json", "keys are missing")
+        raise _damaged(folder, _FACTS, "keys are missing")
     if facts["format"] != _FORMAT:
         raise DatasetError(
             f"{folder}: data set of format {facts['format']}, this version reads {_FORMAT}; "
@@ -215,7 +224,7 @@ def write_dataset(
         facts = {"format": _FORMAT, "fingerprint": digest.hexdigest(), "has_times": has_times}
         facts |= {"num_users": shape[0], "num_items": shape[1], "split": dict(split or {})}
         facts |= summarise(matrices)
-        (draft / "dataset.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        (draft / _FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
         (draft / "config.yaml").write_text(config, encoding="utf-8")
         table.write_parquet(draft / "interactions.parquet", compression="lz4")
         users.cast({"user": pl.Int32}).write_parquet(draft / "users.parquet")

@@ -71,7 +71,7 @@ def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str,
         progress,
         name=RUN_NAME,
         about={"method": info.method, "dim": info.dim, "step": info.step},
-        reads_features=opened.reads_features,
+        reads_features=opened.reads_features("user"),
     )
     result["data"] = {"fingerprint": dataset.fingerprint, "folder": str(dataset.folder)} | result[
         "data"
@@ -138,7 +138,7 @@ def evaluate_scorer(
 
 def _scorer(opened: TrainedRun, config: EvaluateConfig) -> Scorer:
     users, items = opened.embeddings.users, opened.embeddings.items
-    if opened.reads_features:
+    if opened.reads_features("user"):
         return EmbeddingScorer(users, items)
     prepare = partial(opened.fold_in_users, config.fold_in)
     return FoldInScorer(users, items, opened.learnt, prepare)

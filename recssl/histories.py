@@ -9,12 +9,19 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from recssl.errors import LogError
-from recssl.ingest.columns import NAMES
-from recssl.ingest.delimited import guess_separator
+from recssl.ingest.blocks import read_blocks
+from recssl.ingest.columns import NAMES, Role, binary_as_text, type_problem
+from recssl.ingest.delimited import guess_separator, is_number
+from recssl.ingest.sources import COMPRESSED, FORMATS, suffix_of
 from recssl.matrices import binary
 from recssl.trained_run import Side, TrainedRun
 
 NEW_ID = "new"  # of the only one, where a file has no column to tell them apart
+_SIDES: tuple[Side, ...] = ("user", "item")
+_KNOWN = (
+    "CSV and TSV, JSON lines (.jsonl), both also compressed"
+    f" ({', '.join(COMPRESSED)}), and Parquet (.parquet)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,9 @@ def read_histories(
     """Read interactions of new users or items.
 
     Args:
-        source: CSV, TSV or Parquet with a header, or a table. The columns are found by name as in
-            a log; that of `side` may be missing, if all lines are of one.
+        source: CSV, TSV, JSON lines or Parquet, or a table. The columns are found by name as in a
+            log; that of `side` may be missing, if all lines are of one. A file with one column
+            needs no header.
         opened: Whose data set knows the other side.
         side: Which side is new.
         skip_unknown: Leave out lines whose other side is not known, instead of refusing them.
@@ -49,13 +57,14 @@ def read_histories(
         UnknownIdError: Naming what is not known.
     """
     place = source if isinstance(source, Path) else Path("history")
-    table = _read(source) if isinstance(source, Path) else source
-    table = _columns(table, place, side)
     other: Side = "item" if side == "user" else "user"
+    ids = opened.dataset.item_ids if side == "user" else opened.dataset.user_ids
+    known = ids.cast(pl.String)
+    table = _read(source, other, known) if isinstance(source, Path) else source
+    table = _columns(table, place, side)
     size = len(table)
     if skip_unknown:
-        known = opened.dataset.item_ids if side == "user" else opened.dataset.user_ids
-        table = table.filter(pl.col(other).is_in(known.cast(pl.String).implode()))
+        table = table.filter(pl.col(other).is_in(known.implode()))
     if not len(table):
         way_out = f"; none of its {size} {other} ids is in {opened.dataset.folder}" if size else ""
         raise LogError(f"{place}: no interaction to go by{way_out}")
@@ -70,32 +79,57 @@ def read_histories(
     return Histories(ids, binary(matrix), size - len(table))
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, other: Side, known: pl.Series) -> pl.DataFrame:
+    kind = FORMATS.get(suffix_of(path))
+    if not path.exists():
+        raise LogError(f"{path}: no such file")
     try:
-        if path.suffix == ".parquet":
+        if kind == "parquet":
             return pl.read_parquet(path, glob=False)
-        with path.open(encoding="utf-8") as file:
-            separator = guess_separator(file.readline().rstrip("\r\n"))
-        return pl.read_csv(path, glob=False, separator=separator, infer_schema=False)
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise LogError(f"{path}: cannot be read: {error}") from error
+        data = b"".join(read_blocks(path))
+        if kind == "jsonl":
+            return pl.read_ndjson(data, infer_schema_length=None)
+        return _read_delimited(data, other, known)
+    except UnicodeDecodeError as error:
+        raise LogError(f"{path}: cannot be read: not UTF-8 text; known are {_KNOWN}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LogError(
+            f"{path}: cannot be read as {kind or 'csv'}: {error}; known are {_KNOWN}"
+        ) from error
+
+
+def _read_delimited(data: bytes, other: Side, known: pl.Series) -> pl.DataFrame:
+    """Read text with a header; a first line that is an id, or a number, is none."""
+    first = data.decode().partition("\n")[0].rstrip("\r")
+    only = first.strip().strip('"')
+    if is_number(only) or (known == only).any():
+        return pl.read_csv(
+            data, has_header=False, new_columns=[other], separator="\t", infer_schema=False
+        )
+    return pl.read_csv(data, separator=guess_separator(first), infer_schema=False)
 
 
 def _columns(table: pl.DataFrame, place: Path, side: Side) -> pl.DataFrame:
     """Return the columns user and item, ids as text."""
     other: Side = "item" if side == "user" else "user"
-    found = {role: _column(table.columns, role) for role in ("user", "item")}
-    if found[other] is None and len(table.columns) == 1:
+    found: dict[Role, str] = {}
+    found |= {role: name for role in _SIDES if (name := _column(table.columns, role))}
+    if other not in found and len(table.columns) == 1:
         found[other] = table.columns[0]
-    if found[other] is None:
+    if other not in found:
         raise LogError(
-            f"{place}: no column looks like the {other}; name it {other!r}."
-            f" Columns: {', '.join(table.columns)}"
+            f"{place}: no column looks like the {other}; name it {other!r}, in a first line if"
+            f" there is none. Columns: {', '.join(table.columns)}"
         )
-    return table.select(
-        (pl.lit(NEW_ID) if name is None else pl.col(name).cast(pl.String)).alias(role)
-        for role, name in found.items()
-    ).drop_nulls()
+    for role, name in found.items():
+        problem = type_problem(name, role, table.schema[name])
+        if problem:
+            raise LogError(f"{place}: {problem}. Convert it")
+    table = table.select(pl.col(name).alias(role) for role, name in found.items())
+    table = binary_as_text(place, table, found)
+    if side not in found:
+        table = table.with_columns(pl.lit(NEW_ID).alias(side))
+    return table.select(pl.col(_SIDES).cast(pl.String)).drop_nulls()
 
 
 def _column(columns: Sequence[str], role: Side) -> str | None:

@@ -40,7 +40,7 @@ def items_from_features(run: Path, config: RecommendConfig, table: pl.DataFrame)
         raise DatasetError(f"the new items have no column 'id'; there are {table.columns}")
     opened = open_run(run, config.data)
     chosen = opened.config.encoder
-    if isinstance(chosen, TowersConfig):
+    if isinstance(chosen, TowersConfig) and opened.reads_features("item"):
         rows = _through_tower(opened, chosen, table)
     else:
         rows = opened.regression("item", config.fold_in).embed(table)

@@ -130,7 +130,7 @@ def _known_users(opened: TrainedRun, rows: IntArray, config: RecommendConfig) ->
     embedded = opened.embeddings.users[rows]
     trained = opened.interactions("user")[rows] > 0
     gaps = np.flatnonzero(~trained)
-    if opened.reads_features or not len(gaps):
+    if opened.reads_features("user") or not len(gaps):
         return embedded
     histories = _seen(opened, config)[rows[gaps]]
     embedded[gaps] = _folded(opened, histories, opened.dataset.user_ids.gather(rows[gaps]), config)

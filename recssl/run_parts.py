@@ -12,7 +12,7 @@ from recssl.dataset import Dataset
 from recssl.encoders.encoder import EmbeddingTable, NodeEncoder
 from recssl.encoders.lightgcn import LightGCN
 from recssl.encoders.mf import MatrixFactorisation
-from recssl.encoders.towers import TwoTowers
+from recssl.encoders.towers import TwoTowers, has_features
 from recssl.errors import LogError
 from recssl.graph import InteractionGraph
 from recssl.health import RecMonitor
@@ -94,12 +94,13 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         weight=config.readout.weight,
         popularity=config.readout.popularity,
     )
+    knows_users = isinstance(config.encoder, TowersConfig) and has_features(dataset.users)
     monitor = RecMonitor(
         method.embed_all,
         readout,
         learnt,
         valid,
-        support=None if isinstance(config.encoder, TowersConfig) else dataset.support,
+        support=None if knows_users else dataset.support,
         num_users=config.run.health_samples,
         seed=config.run.seed,
     )
@@ -120,7 +121,7 @@ def build_encoder(config: TrainConfig, dataset: Dataset, graph: InteractionGraph
     """Build the untrained encoder; what is random comes from torch's global generator.
 
     Raises:
-        DatasetError: Towers without features.
+        DatasetError: Towers without any features.
     """
     chosen = config.encoder
     encoder: EmbeddingTable

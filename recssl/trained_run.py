@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recssl.dataset import Dataset, open_dataset
+from recssl.encoders.towers import has_features
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.feature_regression import FeatureRegression
 from recssl.fold_in import FloatMatrix, FoldIn, PropagationFoldIn
@@ -47,10 +48,10 @@ class TrainedRun:
     embeddings: Embeddings
     learnt: csr_array
 
-    @property
-    def reads_features(self) -> bool:
-        """Whether embeddings come from features, so that none is untrained."""
-        return isinstance(self.config.encoder, TowersConfig)
+    def reads_features(self, side: Side) -> bool:
+        """Tell whether embeddings of a side come from features, so that none is untrained."""
+        table = self.dataset.users if side == "user" else self.dataset.items
+        return isinstance(self.config.encoder, TowersConfig) and has_features(table)
 
     def interactions(self, side: Side) -> IntArray:
         """Return how many interactions of each user or item were learnt from."""
@@ -64,7 +65,7 @@ class TrainedRun:
     def usable(self, side: Side, untrained: Untrained) -> NDArray[np.bool_]:
         """Return the rows whose embeddings are worth using; see `ExportConfig.untrained`."""
         counts = self.interactions(side)
-        is_kept = untrained == "keep" or (untrained == "auto" and self.reads_features)
+        is_kept = untrained == "keep" or (untrained == "auto" and self.reads_features(side))
         if is_kept or (untrained == "features" and side == "item"):
             return np.ones(len(counts), np.bool_)
         usable: NDArray[np.bool_] = counts > 0

@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sslcore.errors import OutputError
@@ -51,6 +51,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def new_parents(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; after an error, remove those of them that are new and empty.
+
+    Raises:
+        OutputError: They cannot be made.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

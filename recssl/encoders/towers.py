@@ -1,4 +1,4 @@
-"""Two feature towers: users and items from their features, so that new ones can be embedded."""
+"""Feature towers: users and items from their features, so that new ones can be embedded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,8 +94,15 @@ class FeatureTower(nn.Module):
         return rows
 
 
+def has_features(table: pl.DataFrame) -> bool:
+    """Tell whether a table of users or items has more than row numbers and ids."""
+    return len(table.columns) > 2
+
+
 class TwoTowers(NodeEncoder):
     """One tower for users, one for items; neither looks at the graph.
+
+    A side without features is a table of embeddings, as in matrix factorisation.
 
     Source:
         Covington et al., "Deep neural networks for YouTube recommendations", RecSys 2016; Yi et
@@ -119,12 +126,20 @@ class TwoTowers(NodeEncoder):
             hidden_dims: Layers between features and embedding, in each tower.
 
         Raises:
-            DatasetError: One side has no usable feature.
+            DatasetError: No side has features, or one has unusable ones.
         """
         super().__init__(len(users), len(items), dim)
+        if not has_features(users) and not has_features(items):
+            raise DatasetError(
+                "neither users nor items have feature columns; ingest the log with --item-features"
+                " or --user-features, or take another encoder"
+            )
         sides: list[tuple[str, pl.DataFrame]] = [("user", users), ("item", items)]
         towers: dict[str, nn.Module] = {}
         for side, table in sides:
+            if not has_features(table):
+                towers[side] = _table(len(table), dim)
+                continue
             spec = FeatureSpec.of(table)
             towers[side] = FeatureTower(spec, dim, hidden_dims)
             codes, numbers = spec.encode(table)
@@ -141,8 +156,12 @@ class TwoTowers(NodeEncoder):
         return rows.index_put((~is_user,), items)
 
     def _side(self, side: str, rows: Tensor) -> Tensor:
-        codes, numbers = getattr(self, f"{side}_codes"), getattr(self, f"{side}_numbers")
-        embedded: Tensor = self.towers[side](codes[rows], numbers[rows])
+        tower = self.towers[side]
+        if isinstance(tower, FeatureTower):
+            codes, numbers = getattr(self, f"{side}_codes"), getattr(self, f"{side}_numbers")
+            embedded: Tensor = tower(codes[rows], numbers[rows])
+        else:
+            embedded = tower(rows)
         return embedded
 
     @torch.no_grad()
@@ -154,13 +173,21 @@ class TwoTowers(NodeEncoder):
             table: With the feature columns of the data set.
 
         Raises:
-            DatasetError: A column is missing.
+            DatasetError: A column is missing, or the data set has none for this side.
         """
         tower = self.towers[side]
-        codes, numbers = tower.spec.encode(table)  # type: ignore[union-attr,operator]
+        if not isinstance(tower, FeatureTower):
+            raise DatasetError(f"the {side} table has no feature columns to embed new ones by")
+        codes, numbers = tower.spec.encode(table)
         device = next(self.parameters()).device
         rows: Tensor = tower(codes.to(device), numbers.to(device))
         return rows
+
+
+def _table(rows: int, dim: int) -> nn.Embedding:
+    table = nn.Embedding(rows, dim, sparse=True)
+    nn.init.normal_(table.weight, std=dim**-0.5)
+    return table
 
 
 def _codes(values: pl.Series, known: Sequence[str]) -> Tensor:

@@ -1,9 +1,11 @@
 """Which column of a log is the user, the item, the time, the weight."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+
+import polars as pl
 
 from recssl.errors import LogError
 from recssl.settings.ingest import IngestConfig
@@ -64,6 +66,45 @@ def find_columns(path: Path, names: Sequence[str], config: IngestConfig) -> dict
             )
     _require_different(path, found)
     return found
+
+
+def type_problem(name: str, role: Role, dtype: pl.DataType) -> str | None:
+    """Say why a column of this type cannot have this role; None if it can."""
+    match role:
+        case "time":
+            fits = dtype.is_numeric() or dtype in (pl.String, pl.Date, pl.Datetime, pl.Null)
+            known = "numbers, texts, dates or moments"
+        case "weight":
+            fits = dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Null)
+            known = "numbers"
+        case _:
+            fits = not (dtype.is_nested() or dtype in (pl.Duration, pl.Object))
+            known = "numbers or texts"
+    return None if fits else f"column {name!r} ({role}) is of type {dtype}; known: {known}"
+
+
+def binary_as_text(path: Path, table: pl.DataFrame, columns: Mapping[Role, str]) -> pl.DataFrame:
+    """Decode ids that a file holds as bytes.
+
+    Args:
+        path: For messages.
+        table: Columns by role.
+        columns: Their names in the file.
+
+    Raises:
+        LogError: They are not UTF-8.
+    """
+    for role, name in columns.items():
+        if table[role].dtype != pl.Binary:
+            continue
+        try:
+            table = table.with_columns(pl.col(role).cast(pl.String))
+        except pl.exceptions.PolarsError as error:
+            raise LogError(
+                f"{path}: column {name!r} ({role}) is of type Binary and not UTF-8;"
+                " write it as text, in hexadecimal for example"
+            ) from error
+    return table
 
 
 def _guess(names: Sequence[str], known: Sequence[str]) -> str | None:

@@ -74,7 +74,7 @@ def _layout(
     mark = config.separator or separator or guess_separator(text)
     quotes = not typed_header and mark != "\t"
     fields = [name.strip().strip('"') if quotes else name.strip() for name in text.split(mark)]
-    header = config.header if config.header is not None else not any(map(_is_number, fields))
+    header = config.header if config.header is not None else not any(map(is_number, fields))
     names = fields if header else [str(number) for number in range(1, len(fields) + 1)]
     if typed_header:
         names = [name.partition(":")[0] for name in names]
@@ -90,7 +90,8 @@ def _layout(
     return Layout(mark, tuple(names), header, quotes, columns)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a field of the first line is rather a value than the name of a column."""
     try:
         float(text)
     except ValueError:

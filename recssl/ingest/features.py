@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from recssl.errors import LogError
-from recssl.ingest.columns import NAMES, Role
+from recssl.ingest.columns import NAMES, Role, type_problem
 from recssl.ingest.delimited import guess_separator
 from sslcore.config import suggest
 
@@ -20,7 +20,7 @@ def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataF
             out, ids without a row get nulls.
 
     Raises:
-        LogError: The file cannot be read, has no id column, or an id twice.
+        LogError: The file cannot be read, has no usable id column, or an id twice.
     """
     if path is None:
         return table
@@ -32,6 +32,9 @@ def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataF
     if not found:
         message = f"{path}: no column looks like the {role} id; {suggest('id', features.columns)}"
         raise LogError(message)
+    problem = type_problem(found[0], role, features[found[0]].dtype)
+    if problem:
+        raise LogError(f"{path}: {problem}. Convert it")
     features = features.rename({found[0]: "id"})
     features = features.with_columns(pl.col("id").cast(table["id"].dtype, strict=False))
     features = features.drop_nulls("id")

@@ -22,7 +22,7 @@ from recssl.settings.ingest import IngestConfig
 from sslcore.config import dump_config
 from sslcore.console import Progress
 from sslcore.errors import ConfigError
-from sslcore.files import output_errors, require_new_folder
+from sslcore.files import new_parents, output_errors, require_new_folder
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,13 @@ def ingest(
         OutputError: `out` exists, or cannot be written.
     """
     require_new_folder(out, way_out="choose another --out, or remove it")
+    with new_parents(out):
+        return _ingested(logs, config, out, progress)
+
+
+def _ingested(
+    logs: Sequence[Path], config: IngestConfig, out: Path, progress: Progress
+) -> IngestSummary:
     with _draft_folder(out) as folder:
         staged, sources = stage(logs, config, folder, progress)
         _require_rows(staged)
@@ -150,7 +157,6 @@ def ingest(
 def _draft_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside `out`, where there is room for the result, and remove it."""
     with output_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=f".{out.name}.", suffix=".draft", dir=out.parent))
         try:
             yield folder

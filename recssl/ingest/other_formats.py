@@ -1,15 +1,17 @@
 """Parquet, JSON lines, and the adjacency text of the LightGCN data sets."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from recssl.errors import LogError
 from recssl.ingest.blocks import lines_of, read_blocks
-from recssl.ingest.columns import find_columns
-from recssl.ingest.raw import RawBlock, bad_lines
+from recssl.ingest.columns import Role, binary_as_text, find_columns, type_problem
+from recssl.ingest.raw import RawBlock, bad_lines, no_bad_lines
 from recssl.settings.ingest import IngestConfig
 
 _ROWS = 1_000_000
@@ -19,15 +21,17 @@ def read_parquet(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
     """Yield the rows of a Parquet file; only the columns that are needed are read.
 
     Raises:
-        LogError: No such columns, or not a Parquet file.
+        LogError: No such columns, or of a type without a meaning, or not a Parquet file.
     """
     line = 1
     try:
         frame = pl.scan_parquet(path, glob=False)
-        columns = find_columns(path, frame.collect_schema().names(), config)
+        schema = frame.collect_schema()
+        columns = find_columns(path, schema.names(), config)
+        _require_types(path, schema, columns)
         frame = frame.select(pl.col(name).alias(role) for role, name in columns.items())
         for table in frame.collect_batches(chunk_size=_ROWS, maintain_order=True):
-            yield RawBlock(table, line, len(table), typed=True)
+            yield RawBlock(binary_as_text(path, table, columns), line, len(table), typed=True)
             line += len(table)
     except (OSError, pl.exceptions.ComputeError) as error:
         raise LogError(f"{path}: not a Parquet file, or damaged: {error}") from error
@@ -103,14 +107,17 @@ def looks_like_adjacency(path: Path) -> bool:
     return len(counts) > 1 or max(counts, default=0) not in (3, 4, 5)
 
 
+def _require_types(path: Path, schema: pl.Schema, columns: dict[Role, str]) -> None:
+    for role, name in columns.items():
+        problem = type_problem(name, role, schema[name])
+        if problem:
+            raise LogError(f"{path}: {problem}. Convert it, or name another with --{role}")
+
+
 def _json_columns(path: Path, data: bytes, config: IngestConfig) -> dict[str, str]:
     names: dict[str, None] = {}
     for text in data.decode(errors="replace").split("\n", 100)[:100]:
-        try:
-            row = pl.read_ndjson(text.encode()) if text.strip() else None
-        except pl.exceptions.PolarsError:
-            continue  # counted as bad when its block is read
-        names |= dict.fromkeys(row.columns if row is not None else ())
+        names |= dict.fromkeys(_object(text)[0])  # what is none is counted when its block is read
     if not names:
         raise LogError(f"{path}: none of the first lines is a JSON object")
     found = find_columns(path, list(names), config)
@@ -123,17 +130,11 @@ def _json_blocks(lines: pl.Series, first_line: int, columns: dict[str, str]) -> 
     frame = pl.DataFrame({"text": lines}).with_row_index("line", offset=first_line)
     frame = frame.filter(pl.col("text").str.strip_chars() != "").with_columns(
         *(pl.col("text").str.json_path_match(path).alias(role) for role, path in paths.items()),
-        is_object=pl.col("text").str.contains(r"^\s*\{.*\}\s*$"),
         user_is_text=_is_text(columns["user"]),
         item_is_text=_is_text(columns["item"]),
     )
-    # an object without the column and a line that is no JSON both give null; the latter is named
-    broken = frame.filter(~pl.col("is_object"))
-    reasons = pl.Series("reason", ["not a JSON object"] * len(broken), dtype=pl.String)
-    bad = bad_lines(broken["line"], reasons)
-    kinds = frame.filter("is_object").partition_by(
-        "user_is_text", "item_is_text", as_dict=True, maintain_order=True
-    )
+    frame, bad = _without_broken(frame, columns)
+    kinds = frame.partition_by("user_is_text", "item_is_text", as_dict=True, maintain_order=True)
     counted = len(lines)
     for (user_is_text, item_is_text), rows in kinds.items():
         texts = {"user": user_is_text, "item": item_is_text}
@@ -146,6 +147,42 @@ def _json_blocks(lines: pl.Series, first_line: int, columns: dict[str, str]) -> 
         counted, bad = 0, bad.clear()
     if counted:
         yield RawBlock(pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), 1, counted, bad=bad)
+
+
+def _without_broken(
+    frame: pl.DataFrame, columns: dict[str, str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Look once more at lines that gave no user: not all of them are objects without one.
+
+    Some are no JSON, and some hold NaN or Infinity, which not every reader takes.
+    """
+    is_doubtful = frame["user"].is_null()
+    if not is_doubtful.any():
+        return frame, no_bad_lines()
+    doubtful = frame.filter(is_doubtful)
+    read = [_object(text) for text in doubtful["text"]]
+    values = [
+        pl.Series(role, [_text_of(row.get(name)) for row, _ in read], dtype=pl.String)
+        for role, name in columns.items()
+    ]
+    reasons = pl.Series("reason", [reason for _, reason in read], dtype=pl.String)
+    is_bad = reasons.is_not_null()
+    mended = doubtful.with_columns(values).filter(~is_bad)
+    good = pl.concat([frame.filter(~is_doubtful), mended]).sort("line")
+    return good, bad_lines(doubtful["line"].filter(is_bad), reasons.filter(is_bad))
+
+
+def _object(text: str) -> tuple[dict[str, Any], str | None]:
+    """Return the object of a line, or an empty one and what the line is instead."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "not JSON"
+    return (row, None) if isinstance(row, dict) else ({}, "not a JSON object")
+
+
+def _text_of(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _is_text(name: str) -> pl.Expr:

@@ -34,11 +34,8 @@ class Source:
 
     @property
     def suffix(self) -> str:
-        """End of the name, compression left off, lower case."""
-        suffixes = [part.lower() for part in self.path.suffixes]
-        if suffixes and suffixes[-1] in COMPRESSED:
-            suffixes.pop()
-        return suffixes[-1] if suffixes else ""
+        """See `suffix_of`."""
+        return suffix_of(self.path)
 
     def require_unchanged(self) -> None:
         """Raise `LogError` if the file is not what it was."""
@@ -47,6 +44,14 @@ class Source:
                 f"{self.path} changed while it was read; wait until it is complete, "
                 "or ingest a copy of it"
             )
+
+
+def suffix_of(path: Path) -> str:
+    """Return the end of the name, compression left off, lower case."""
+    suffixes = [part.lower() for part in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
 
 
 def find_sources(logs: Sequence[Path]) -> list[Source]:

@@ -52,8 +52,9 @@ class Staged:
         return all(self.timed.values())
 
     def bad_lines(self) -> pl.DataFrame:
-        """Return file, line and reason of the bad lines."""
-        return pl.concat([pl.DataFrame(schema=BAD_LINES), *self.bad])
+        """Return file, line and reason of the bad lines, in the order of files and lines."""
+        table = pl.concat([pl.DataFrame(schema=BAD_LINES), *self.bad])
+        return table.sort(pl.col("file").rle_id(), "line")
 
     def bad_table(self) -> str:
         """Show the first bad lines."""
@@ -114,7 +115,9 @@ def open_log(source: Source, config: IngestConfig) -> Iterator[RawBlock]:
             return read_delimited(path, config, separator=None)
         case _:
             known = ", ".join(FORMATS)
-            raise LogError(f"{path}: unknown kind of file; known: {known}. Or name it: --format")
+            raise LogError(
+                f"{path}: unknown kind of file; known: {known}. Or name it: --set format=csv"
+            )
 
 
 def _stage_file(
@@ -146,7 +149,7 @@ def _stage_file(
 
 def _keep_bad(staged: Staged, bad: pl.DataFrame, path: Path) -> None:
     if len(bad) and staged.num_bad < _KEPT:
-        rows = bad.head(_KEPT - staged.num_bad).sort("line")
+        rows = bad.head(_KEPT - staged.num_bad)
         staged.bad.append(rows.select(pl.lit(str(path)).alias("file"), "line", "reason"))
     staged.num_bad += len(bad)
 

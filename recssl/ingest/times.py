@@ -83,7 +83,7 @@ class TimeReader:
         raise LogError(
             f"{self._path}: line {lines[first]}: time {raw[first]!r} cannot be read. Known are "
             "seconds to nanoseconds since 1970 and 2024-12-31T23:59:59; say how it is written "
-            "with --time-format, such as '%d/%m/%Y %H:%M'"
+            "with --set 'time_format=\"%d/%m/%Y %H:%M\"'"
         )
 
 

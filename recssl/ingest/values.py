@@ -133,7 +133,7 @@ class ValueReader:
             steps.append(("until", pl.col("time") < microseconds(config.until)))
         for name, keep in steps:
             if name != "min_weight" and table["time"].null_count():
-                raise LogError(f"{self._path} has no times, which --{name} needs")
+                raise LogError(f"{self._path} has no times, which {name} (--set {name}=...) needs")
             kept = table.filter(keep)
             dropped[name] = len(table) - len(kept)
             table = kept

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recssl.dataset import Dataset, open_dataset
+from recssl.dataset import Dataset, is_dataset, open_dataset
 from recssl.errors import DatasetError
 from recssl.report.results import Results, read_results
 from recssl.run_folder import Embeddings, RunFolder
@@ -56,6 +56,10 @@ def read_inputs(run: Path, data: Path | None) -> Inputs:
     folder = RunFolder(run)
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such folder; give one that recssl train made")
+    if is_dataset(run):
+        raise CheckpointError(
+            f"{run} is a data set, not a run; give a folder that recssl train made from it"
+        )
     if not folder.config.exists():
         raise CheckpointError(f"{run}: holds no config.yaml; give a folder that recssl train made")
     missing: dict[str, str] = {}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recssl.dataset import Dataset
+from recssl.encoders.towers import has_features
 from recssl.health import BUCKETS
 from recssl.metrics import count_users, popularity_buckets
 from recssl.popularity_column import taste
@@ -81,7 +82,8 @@ def map_sections(inputs: Inputs, config: ReportConfig) -> list[Section]:
     if len(learnt.rows) < FEWEST:
         note = Note(f"A map needs at least {FEWEST} items with interactions in train.")
         return [Section("map", title, (note,))]
-    sees_features = inputs.config is None or isinstance(inputs.config.encoder, TowersConfig)
+    is_tower = inputs.config is None or isinstance(inputs.config.encoder, TowersConfig)
+    sees_features = is_tower and has_features(inputs.dataset.items)
     sections = [_map(learnt, config, title, sees_features=sees_features)]
     if config.queries:
         sections.append(_neighbours(learnt, config))

@@ -52,7 +52,7 @@ class LightGCNConfig(Section):
 
 
 class TowersConfig(Section):
-    """Two towers: embeddings from the features of users and items."""
+    """Two towers: embeddings from features; a side without any is a table, as in mf."""
 
     name: Literal["towers"] = "towers"
     dim: int = Field(64, gt=0)

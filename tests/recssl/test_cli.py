@@ -1,14 +1,21 @@
 """The command line parses, calls and prints; what it calls is tested elsewhere."""
 
+import re
+import shlex
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
+import typer
 from typer.testing import CliRunner
 
+import recssl
 from recssl.cli import app
+from recssl.errors import LogError
+from recssl.ingest.staging import stage
 from recssl.methods.settings import BPRConfig
 from recssl.settings.evaluate import EvaluateConfig
 from recssl.settings.export import ExportConfig, RecommendConfig
@@ -17,6 +24,7 @@ from recssl.settings.methods import METHODS
 from recssl.settings.report import ReportConfig
 from recssl.settings.train import TrainConfig
 from sslcore.config import Section
+from sslcore.console import Progress
 
 TABLE = pl.DataFrame({"user": ["u"], "rank": [1], "item": ["i"], "score": [0.5]})
 
@@ -177,6 +185,34 @@ def test_a_wrong_word_is_one_message_and_status_2(words: tuple[str, ...], messag
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_messages_name_options_that_there_are() -> None:
+    command = typer.main.get_command(app)
+    known = {"--help", "--version"}
+    for part in command.commands.values():  # type: ignore[attr-defined]
+        known |= {word for option in part.params for word in option.opts}
+    assert {"--out", "--set", "--item-features"} <= known
+    for path in sorted(Path(recssl.__file__).parent.rglob("*.py")):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text("utf-8")))
+        assert not named - known, path
+
+
+def test_the_way_out_of_times_in_another_form_leads_out(called: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\n1,2,31/12/2024 10:00\n")
+    source, progress = [tmp_path / "log.csv"], Progress("ingest", stream=StringIO())
+    with pytest.raises(LogError) as refused:
+        stage(source, IngestConfig(), tmp_path, progress)
+    words = shlex.split(str(refused.value).rpartition("say how it is written with ")[2])
+    assert invoke("ingest", "log.csv", *words).exit_code == 0
+    assert called[0][0][1] == IngestConfig(time_format="%d/%m/%Y %H:%M")
+
+
+def test_the_help_of_ingest_names_settings_that_there_are() -> None:
+    shown = invoke("ingest", "--help").stdout.partition("form of the file): ")[2]
+    named = {word.strip() for word in shown.split(",")}
+    assert {"min_per_user", "duplicates", "since", "separator"} <= named
+    assert named <= {*IngestConfig.model_fields}
 
 
 def test_version_is_one_line() -> None:

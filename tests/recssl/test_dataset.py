@@ -170,3 +170,10 @@ def test_gini_matches_the_mean_difference() -> None:
     pairs = [abs(a - b) for a in counts for b in counts]
     expected = sum(pairs) / (2 * len(counts) ** 2 * np.mean(counts))
     assert gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_a_log_is_no_data_set_yet(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item\n1,2\n")
+    with pytest.raises(DatasetError, match=r"is a file, not a data set; .*: recssl ingest \S+csv"):
+        open_dataset(log)

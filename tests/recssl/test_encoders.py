@@ -226,6 +226,26 @@ def test_towers_embed_items_that_the_log_does_not_know() -> None:
     assert torch.allclose(encoder.embed_new("item", new), items)  # polka is as unknown as null
 
 
+def test_a_side_without_features_is_a_table_of_which_a_batch_moves_its_rows() -> None:
+    torch.manual_seed(0)
+    users, items = tables()
+    plain = users.select("user", "id")
+    encoder = TwoTowers(plain, items, DIM)
+    rows, _ = encoder.embed_all()
+    assert rows.shape == (3, DIM)
+    assert len(rows.unique(dim=0)) == 3
+    assert torch.equal(encoder(GraphView(torch.tensor([4, 2])))[1], rows[2])
+    encoder(GraphView(torch.tensor([4, 2, 0]))).sum().backward()
+    gradient = encoder.towers["user"].weight.grad
+    assert isinstance(gradient, torch.Tensor)
+    assert gradient.is_sparse
+    assert sorted(gradient.coalesce().indices()[0].tolist()) == [0, 2]
+    with pytest.raises(DatasetError, match="the user table has no feature columns"):
+        encoder.embed_new("user", users)
+    with pytest.raises(DatasetError, match=r"neither users nor items have.*--item-features"):
+        TwoTowers(plain, items.select("item", "id"), DIM)
+
+
 def test_the_start_and_the_readout_do_not_see_weights() -> None:
     weighted = matrix()
     weighted.data = np.arange(1, len(LIKES) + 1, dtype=np.float32)

@@ -6,12 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from recssl.baselines import tuning
-from recssl.dataset import Dataset
+from recssl.dataset import Dataset, write_dataset
 from recssl.errors import DatasetError
 from recssl.evaluate import evaluate, evaluate_scorer
 from recssl.matrices import union
@@ -177,6 +178,10 @@ def test_users_without_history_are_counted_and_alone_they_are_refused(tmp_path: 
     data = make_dataset(tmp_path / "data", first, second, [(20, 1)], USERS, ITEMS)
     with pytest.raises(DatasetError, match=r"none of the 1 users.*another --split"):
         evaluate(write_run(tmp_path / "run", data), QUICK, quiet())
+    with pytest.raises(DatasetError, match=r"none of the 1 users"):  # towers without features
+        evaluate(write_run(tmp_path / "items", data, encoder="towers"), QUICK, quiet())
+    ages = data.users.with_columns(age=pl.col("user") % 7)
+    data = write_dataset(tmp_path / "ages", data.interactions.collect(), ages, data.items)
     towers = evaluate(write_run(tmp_path / "towers", data, encoder="towers"), QUICK, quiet())
     assert towers["protocol"]["users_without_history"] == 1
 

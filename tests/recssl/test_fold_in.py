@@ -137,11 +137,13 @@ def test_features_tell_where_a_new_item_belongs(dataset: Dataset, tmp_path: Path
         assert nearest % GROUPS == group
 
 
-@pytest.mark.parametrize("popularity", [0.0, 0.1])
+@pytest.mark.parametrize(("popularity", "with_ages"), [(0.0, True), (0.1, True), (0.0, False)])
 def test_a_run_of_towers_embeds_new_items_as_its_own(
-    dataset: Dataset, tmp_path: Path, popularity: float
+    dataset: Dataset, tmp_path: Path, popularity: float, with_ages: bool
 ) -> None:
-    users = dataset.users.with_columns(pl.Series("age", np.arange(USERS) % 9))
+    users = dataset.users
+    if with_ages:
+        users = users.with_columns(pl.Series("age", np.arange(USERS) % 9))
     data = write_dataset(tmp_path / "both", dataset.interactions.collect(), users, dataset.items)
     tree = {"encoder": {"name": "towers", "dim": 4}, "data": {"path": data.folder}}
     tree |= {"run": {"steps": 3, "batch_size": 32, "device": "cpu", "health_samples": 40}}

@@ -1,4 +1,5 @@
 import gzip
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from recssl.errors import LogError
 from recssl.ingest.blocks import read_blocks
 from recssl.ingest.values import free_ids
-from tests.recssl.test_ingest import ROWS, csv, run
+from tests.recssl.test_ingest import ROWS, csv, pairs_of, run
 
 
 def refused(
@@ -31,6 +32,17 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
     refused(tmp_path, r"no header: columns are numbered.*--user 1", "1,2,3\n4,5,6\n")
 
 
+@pytest.mark.parametrize(
+    ("log", "message"), [("who,what\n1,2\n", "no column"), ("user,item\n1,2\n", "leaves no valid")]
+)
+def test_a_log_that_is_refused_leaves_no_new_folder(tmp_path: Path, log: str, message: str) -> None:
+    (tmp_path / "log.csv").write_text(log)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(LogError, match=message):
+        run(tmp_path / "old" / "new" / "deep", tmp_path / "log.csv")
+    assert {path.name for path in tmp_path.rglob("*")} == {"log.csv", "old"}
+
+
 def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
     refused(tmp_path, "'item' is taken for both", csv(ROWS), user="item")
 
@@ -38,7 +50,7 @@ def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["yesterday", "13/45/2020"])
 def test_unparsable_times_name_line_value_and_way_out(tmp_path: Path, value: str) -> None:
     rows = [(*row[:3], value) for row in ROWS]
-    refused(tmp_path, rf"line 2: time '{value}' cannot be read.*--time-format", csv(rows))
+    refused(tmp_path, rf"line 2: time '{value}' cannot be read.*--set 'time_format=", csv(rows))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +88,44 @@ def test_integers_that_the_given_form_does_not_fit_are_refused(tmp_path: Path) -
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user": [1], "item": [2], "time": [1_709_294_400]}).write_parquet(path)
     refused(tmp_path, "line 1: time '1709294400' cannot be read", path, time_format="%d/%m/%Y")
+
+
+@pytest.mark.parametrize(
+    ("role", "column", "kind"),
+    [
+        ("user", pl.Series([["a"], ["b"]]), r"List\(String\)"),
+        ("item", pl.Series([{"a": 1}, {"a": 2}]), "Struct"),
+        ("time", pl.Series([time(1), time(2)]), "Time"),
+        ("time", pl.Series([{"a": 1}, {"a": 2}]), "Struct"),
+        ("time", pl.Series([b"1", b"2"]), "Binary"),
+        ("weight", pl.Series([[1], [2]]), r"List\(Int64\)"),
+        ("weight", pl.Series([date(2024, 1, 1)] * 2), "Date"),
+    ],
+)
+def test_columns_of_a_type_without_a_meaning_are_refused(
+    tmp_path: Path, role: str, column: pl.Series, kind: str
+) -> None:
+    path = tmp_path / "log.parquet"
+    table = pl.DataFrame({"user": [1, 2], "item": [3, 4]})
+    table.with_columns(column.alias(role)).write_parquet(path)
+    refused(tmp_path, rf"column '{role}' \({role}\) is of type {kind}.*known: .*--{role}", path)
+
+
+def test_ids_as_bytes_are_texts_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    users = [b"a", b"b", b"c"] * 6
+    pl.DataFrame({"uid": users, "item": range(18)}).write_parquet(path)
+    assert run(tmp_path, path).dataset.user_ids.to_list() == ["a", "b", "c"]
+    other = tmp_path / "other"
+    other.mkdir()
+    pl.DataFrame({"uid": [*users, b"\xff"], "item": range(19)}).write_parquet(path)
+    refused(other, r"column 'uid' \(user\) is of type Binary and not UTF-8; write it as", path)
+
+
+def test_features_whose_ids_are_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "features.parquet"
+    pl.DataFrame({"user": [[100], [101]], "age": [30, 40]}).write_parquet(path)
+    refused(tmp_path, r"column 'user' \(user\) is of type List", csv(ROWS), user_features=path)
 
 
 def test_logs_without_times_among_others_are_named(tmp_path: Path) -> None:
@@ -155,11 +205,41 @@ def test_bad_lines_are_counted_shown_and_set_aside(tmp_path: Path) -> None:
 
 def test_bad_json_lines_are_named(tmp_path: Path) -> None:
     good = [f'{{"user": {n % 7}, "item": {n // 7}}}' for n in range(400)]
-    lines = ["nonsense", '{"user": 1', *good, '{"user": 1}']
-    run(tmp_path, "\n".join(lines), "log.jsonl")
+    bad = {
+        1: ("nonsense", "not JSON"),
+        2: ('{"user": 1', "not JSON"),
+        403: ('{"user": 1, "item": 2,}', "not JSON"),
+        404: ('{"user": 1}', "no item"),
+        405: ('{"user": "1"}', "no item"),
+        406: ('{"item": 1}', "no user"),
+        407: ("[1, 2]", "not a JSON object"),
+        408: ('{"user": 2, "item": null}', "no item"),
+    }
+    texts = [text for text, _ in bad.values()]
+    summary = run(tmp_path, "\n".join([*texts[:2], *good, *texts[2:]]), "log.jsonl", max_bad=0.5)
     table = pl.read_parquet(tmp_path / "out" / "bad_lines.parquet")
-    assert table["line"].to_list() == [1, 2, 403]
-    assert table["reason"].to_list() == ["not a JSON object"] * 2 + ["no item"]
+    assert table["line"].to_list() == list(bad)
+    assert table["reason"].to_list() == [reason for _, reason in bad.values()]
+    assert (summary.num_lines, summary.num_bad) == (408, 8)
+
+
+def test_bad_lines_follow_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    good = [f'{{"user": {n % 7}, "item": {n // 7}}}' for n in range(70)]
+    for name in ("b.jsonl", "a.jsonl"):
+        (logs / name).write_text("\n".join(['{"user": 3}', '{"user": "x"}', "no", *good]))
+    refused(tmp_path, r"a\.jsonl: line 1(.|\n)*line 2(.|\n)*line 3(.|\n)*b\.jsonl: line 1", logs)
+
+
+def test_nan_in_json_is_what_it_is_in_other_formats(tmp_path: Path) -> None:
+    lines = [f'{{"user": {n % 7}, "item": "i{n // 7}", "rating": {n}.5}}' for n in range(70)]
+    for name in ("NaN", "Infinity", "-Infinity"):
+        broken = [*lines[:4], f'{{"user": 5, "item": "i1", "rating": {name}}}', *lines[4:]]
+        refused(tmp_path, "line 5: weight -?(nan|inf)", "\n".join(broken), "log.jsonl")
+    other = '{"user": "a", "item": "i1", "rating": 2, "price": NaN}'
+    made = run(tmp_path, "\n".join([other, *lines]), "log.jsonl").dataset
+    assert pairs_of(made)["a", "i1", 2.0] == 1
 
 
 def test_quotes_may_hold_separators_and_newlines(tmp_path: Path) -> None:
@@ -170,8 +250,16 @@ def test_quotes_may_hold_separators_and_newlines(tmp_path: Path) -> None:
     assert table["line"].to_list() == [402]
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_range_of_times_needs_times_and_is_named_as_it_is_given(
+    tmp_path: Path, name: str
+) -> None:
+    message = rf"no times, which {name} \(--set {name}=\.\.\.\) needs"
+    refused(tmp_path, message, "user,item\n1,2\n", **{name: "2024-01-01"})
+
+
 def test_files_that_are_no_logs(tmp_path: Path) -> None:
-    refused(tmp_path, "unknown kind of file; known: .csv", "x", "log.doc")
+    refused(tmp_path, "unknown kind of file; known: .csv.*--set format=csv", "x", "log.doc")
     refused(tmp_path, "no such file", tmp_path / "nowhere.csv")
     refused(tmp_path, "JSON array", "[1]", "log.json")
     refused(tmp_path, "not a Parquet file", "x", "log.parquet")

@@ -1,5 +1,6 @@
 """Recommendations are the best unseen items, by the ids of the log."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,70 @@ def test_a_lone_column_is_the_history_of_one_user(run: Path, tmp_path: Path) -> 
     assert all(int(item[1:]) % GROUPS == 3 for item in found["item"])
 
 
+@pytest.mark.parametrize("ids", ["text", "integer"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_that_is_an_item_is_one(tmp_path: Path, ids: str, end: str) -> None:
+    item_ids = [f"i{n}" if ids == "text" else n for n in range(ITEMS)]
+    dataset = grouped_dataset(tmp_path / "data", item_ids=item_ids)
+    run = make_run(tmp_path / "run", dataset)
+    file = tmp_path / "history.csv"
+    wanted = [str(item_ids[number]) for number in (1, 3, 7)]
+    file.write_text("".join(item + end for item in wanted))
+    bare = recommend(run, CONFIG, history=file, k=ITEMS)
+    file.write_text("".join(item + end for item in ["item", *wanted]))
+    assert bare.equals(recommend(run, CONFIG, history=file, k=ITEMS))
+    assert not set(map(str, bare["item"])) & set(wanted)
+
+
+def test_a_number_in_the_first_line_is_no_name_of_a_column(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("999\ni3\n")
+    with pytest.raises(UnknownIdError, match=r"1 of 2 item id.*: 999"):
+        recommend(run, CONFIG, history=tmp_path / "history.csv")
+
+
+HISTORY = pl.DataFrame({"user": ["x", "x", "y"], "item": ["i1", "i5", "i2"]})
+
+
+NAMES = ["h.jsonl", "h.jsonl.gz", "h.tsv.gz", "h.csv.zst", "h.pq", "h.txt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_history_is_read_from_every_format_of_logs(run: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if ".jsonl" in name:
+        data = HISTORY.write_ndjson().encode()
+    else:
+        data = HISTORY.write_csv(separator="\t" if ".tsv" in name else ",").encode()
+    if name.endswith(".zst"):
+        HISTORY.write_csv(file, compression="zstd")
+    elif name.endswith(".pq"):
+        HISTORY.write_parquet(file)
+    else:
+        file.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = recommend(run, CONFIG, history=file, k=4)
+    assert found.equals(recommend(run, CONFIG, history=HISTORY, k=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("h.xz", b"\xfd7zXZ\x00\xff\n", r"not UTF-8 text; known are CSV.*JSON lines.*Parquet"),
+        ("h.parquet", b"item\ni1\n", "cannot be read as parquet.*known are CSV"),
+        ("h.jsonl", b"item\ni1\n", "cannot be read as jsonl.*known are CSV"),
+        ("h.csv.gz", b"item\ni1\n", "cannot be read to its end"),
+        ("h.jsonl", b'{"item": ["i1", "i3"]}\n', r"'item' \(item\) is of type List"),
+    ],
+)
+def test_a_file_that_is_no_history_says_what_is(
+    run: Path, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LogError, match=words):
+        recommend(run, CONFIG, history=tmp_path / name)
+    with pytest.raises(LogError, match="no such file"):
+        recommend(run, CONFIG, history=tmp_path / "nowhere.csv")
+
+
 def test_unknown_items_of_a_history_are_refused_or_skipped(run: Path) -> None:
     history = pl.DataFrame({"item": ["i3", "x9"]})
     with pytest.raises(UnknownIdError, match="x9"):
@@ -120,15 +185,17 @@ def test_a_history_that_says_nothing_is_refused(
         recommend(run, CONFIG, history=tmp_path / "history.csv")
 
 
-def test_a_user_without_training_is_folded_in_from_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["mf", "towers"])
+def test_a_user_without_training_is_folded_in_from_the_rest(tmp_path: Path, encoder: str) -> None:
     plain = grouped_dataset(tmp_path / "plain")
     parts = [list(zip(*part.nonzero(), strict=True)) for part in plain.parts]
     of_one = [pair for pair in parts[0] if pair[0] == 6]
     train = [pair for pair in parts[0] if pair[0] != 6]
     dataset = make_dataset(
-        tmp_path / "data", train, parts[1], sorted({*parts[2], *of_one}), 48, ITEMS
+        tmp_path / "bare", train, parts[1], sorted({*parts[2], *of_one}), 48, ITEMS
     )
-    run = make_run(tmp_path / "run", dataset)
+    dataset = with_features(dataset, tmp_path / "data")
+    run = make_run(tmp_path / "run", dataset, encoder={"name": encoder})
     found = recommend(run, CONFIG, users=["u6"], k=3)
     history = pl.DataFrame({"item": [f"i{item}" for item in had(dataset, 6, "valid", "test")]})
     folded = recommend(run, CONFIG, history=history, k=3)

@@ -206,3 +206,11 @@ def test_a_report_replaces_a_report_and_nothing_else(run: Path, tmp_path: Path) 
         write_report(run, SMALL, other, now=NOW)
     assert other.read_text() == "item,title\n"
     assert text_of(run, tmp_path) == text_of(run, tmp_path)
+
+
+def test_a_data_set_is_no_run(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data").folder
+    before = sorted(data.iterdir())
+    with pytest.raises(CheckpointError, match=r"is a data set, not a run; give .* train made"):
+        write_report(data, SMALL, now=NOW)
+    assert sorted(data.iterdir()) == before

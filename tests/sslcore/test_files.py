@@ -8,6 +8,7 @@ import pytest
 from sslcore.errors import OutputError
 from sslcore.files import (
     in_use,
+    new_parents,
     remove_drafts,
     require_new_folder,
     whole_file,
@@ -124,3 +125,16 @@ def test_a_folder_is_used_by_one_process_at_a_time_and_free_after_a_kill(tmp_pat
     with in_use(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_parents_stay_unless_something_fails(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises(KeyboardInterrupt), new_parents(tmp_path / "old" / "a" / "b" / "out"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+    with pytest.raises(KeyError), new_parents(tmp_path / "a" / "b" / "out"):
+        fail_half_way(tmp_path / "a" / "mine", KeyError)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"mine"}
+    with new_parents(tmp_path / "c" / "out"):
+        pass
+    assert (tmp_path / "c").is_dir()
