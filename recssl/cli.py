@@ -10,16 +10,8 @@ from typing import Annotated
 
 import typer
 
-from recssl.options import (
-    Column,
-    Features,
-    Items,
-    Length,
-    Parts,
-    Run,
-    Table,
-    Users,
-)
+from recssl import cli_lists
+from recssl.options import Column, Features, Parts, Run
 from sslcore.cli import (
     Assignments,
     ConfigFile,
@@ -203,50 +195,8 @@ def export(
     typer.echo(out)
 
 
-@app.command()
-@user_errors()
-def recommend(
-    run: Run,
-    users: Users = None,
-    history: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Items of new users instead: CSV, TSV, JSON lines or Parquet."
-        ),
-    ] = None,
-    k: Length = 20,
-    out: Table = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-) -> None:
-    """List unseen items for users, the best first."""
-    from recssl.settings.export import RecommendConfig
-
-    settings = resolve(RecommendConfig, config, assignments)
-    from recssl.recommend import recommend as job
-
-    found = job(run, settings, users=users, history=history, k=k, out=out)
-    typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
-
-
-@app.command()
-@user_errors()
-def similar(
-    run: Run,
-    items: Items,
-    k: Length = 20,
-    out: Table = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-) -> None:
-    """List the items nearest to others."""
-    from recssl.settings.export import RecommendConfig
-
-    settings = resolve(RecommendConfig, config, assignments)
-    from recssl.recommend import similar as job
-
-    found = job(run, settings, items, k=k, out=out)
-    typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
+for each in (cli_lists.recommend, cli_lists.similar, cli_lists.new_items):
+    app.command()(each)
 
 
 @app.command()

@@ -9,14 +9,60 @@ from recssl.encoders.towers import TwoTowers
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
+from recssl.ingest.features import read_features
 from recssl.methods.registry import build_ranking
 from recssl.popularity_column import beside, log_popularity
 from recssl.run_folder import RunFolder
 from recssl.settings.export import RecommendConfig
 from recssl.settings.train import TowersConfig
 from recssl.trained_run import TrainedRun, open_run
+from sslcore.errors import ConfigError, OutputError
 from sslcore.numerics import unit_rows
+from sslcore.tables import require_parquet, write_parquet
 from sslcore.training.checkpoint import load_encoder_weights
+
+_EITHER = "give either --features of the new items, or --history of who had them"
+
+
+def embed_new_items(
+    run: Path,
+    config: RecommendConfig,
+    *,
+    features: Path | None = None,
+    history: Path | None = None,
+    out: Path,
+) -> pl.DataFrame:
+    """Embed new items and write them, as `items.parquet` of an export has the known ones.
+
+    Args:
+        run: Folder that `recssl train` wrote.
+        config: How they are embedded.
+        features: Table with an id column and the feature columns of the data set's items.
+        history: Instead: a log of which known users had the new items.
+        out: The Parquet file; must not exist.
+
+    Returns:
+        Columns `id`, as text, and `embedding`.
+
+    Raises:
+        ConfigError: Neither or both of `features` and `history` are given.
+        OutputError: `out` exists, or cannot be written.
+        SSLError: As `items_from_features` and `items_from_users`.
+    """
+    if out.exists():
+        raise OutputError(f"{out} already exists; give another --out, or remove it")
+    require_parquet(out)
+    if features is not None and history is not None:
+        raise ConfigError(_EITHER)
+    if history is not None:
+        found = items_from_users(run, config, history)
+    elif features is not None:
+        table = read_features(features, "item", pl.String())
+        found = items_from_features(run, config, table)
+    else:
+        raise ConfigError(_EITHER)
+    write_parquet(found, out)
+    return found
 
 
 def items_from_features(run: Path, config: RecommendConfig, table: pl.DataFrame) -> pl.DataFrame:

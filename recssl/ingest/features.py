@@ -24,6 +24,18 @@ def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataF
     """
     if path is None:
         return table
+    features = read_features(path, role, table["id"].dtype)
+    if role in features.columns:
+        raise LogError(f"{path}: column {role!r} would stand twice; rename it")
+    return table.join(features, on="id", how="left", maintain_order="left")
+
+
+def read_features(path: Path, role: Role, ids: pl.DataType) -> pl.DataFrame:
+    """Read a table of features, its id column as `id` of type `ids`, rows without one left out.
+
+    Raises:
+        LogError: As `add_features`.
+    """
     features = _read(path)
     plain = {
         "".join(filter(str.isalnum, name.lower())): name for name in reversed(features.columns)
@@ -36,14 +48,12 @@ def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataF
     if problem:
         raise LogError(f"{path}: {problem}. Convert it")
     features = features.rename({found[0]: "id"})
-    features = features.with_columns(pl.col("id").cast(table["id"].dtype, strict=False))
+    features = features.with_columns(pl.col("id").cast(ids, strict=False))
     features = features.drop_nulls("id")
     if features["id"].n_unique() < len(features):
         twice = features["id"].filter(features["id"].is_duplicated())[0]
         raise LogError(f"{path}: id {twice} has more than one row")
-    if role in features.columns:
-        raise LogError(f"{path}: column {role!r} would stand twice; rename it")
-    return table.join(features, on="id", how="left", maintain_order="left")
+    return features
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.sparse import csr_array
+from typer.testing import CliRunner
 
+from recssl.cli import app
 from recssl.dataset import Dataset, write_dataset
 from recssl.errors import DatasetError, LogError, UnknownIdError
 from recssl.feature_regression import FeatureRegression
@@ -206,3 +208,29 @@ def test_users_tell_where_a_new_item_belongs(dataset: Dataset, tmp_path: Path) -
         items_from_users(run, CONFIG, pl.DataFrame({"item": ["n"], "user": ["u99"]}))
     with pytest.raises(LogError, match="no column looks like the user"):
         items_from_users(run, CONFIG, pl.DataFrame({"item": ["n"], "whom": ["u9"]}))
+
+
+def test_new_items_go_from_a_table_to_a_table(dataset: Dataset, tmp_path: Path) -> None:
+    run, table, log = make_run(tmp_path / "run", dataset), tmp_path / "t.csv", tmp_path / "l.csv"
+    table.write_text("item_id,kind,size\n7001,KIND2 unheard,\n7002,kind1,2.0\n")
+    log.write_text("user,item\n" + "".join(f"u{user},n3\n" for user in range(3, 24, GROUPS)))
+    for option, source, ids in (
+        ("--features", table, ["7001", "7002"]),
+        ("--history", log, ["n3"]),
+    ):
+        out = tmp_path / f"{option.strip('-')}.parquet"
+        arguments = ["new-items", str(run), option, str(source), "--out", str(out)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        found = pl.read_parquet(out)
+        assert found["id"].to_list() == ids
+        assert CliRunner().invoke(app, arguments).exit_code == 2  # it would be overwritten
+    expected = items_from_features(run, CONFIG, pl.read_csv(table).rename({"item_id": "id"}))
+    kept = pl.read_parquet(tmp_path / "features.parquet")
+    assert kept["embedding"].to_list() == expected["embedding"].to_list()
+    for words in ([], ["--features", str(table), "--history", str(log)]):
+        result = CliRunner().invoke(
+            app, ["new-items", str(run), *words, "--out", str(tmp_path / "x")]
+        )
+        assert result.exit_code == 2
+    assert not (tmp_path / "x").exists()
