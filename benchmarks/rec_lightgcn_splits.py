@@ -2,7 +2,7 @@
 
 Run: python benchmarks/rec_lightgcn_splits.py [gowalla] [yelp2018]
 
-The recipe's settings were chosen on a validation part cut from train, 10 % per user. Here it is
+The recipe's settings were chosen on a part cut from train: see the head of each recipe. Here it is
 trained once on the rest, to show the validation numbers, then on all of train, and the test part is
 looked at once.
 """

@@ -10,8 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools import methods_page, recommender_page
 from tools.check_files import problems_of
-from tools.methods_page import PAGE, page
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -157,4 +157,7 @@ def test_make_says_what_it_offers() -> None:
 
 
 def test_the_page_of_methods_is_what_the_methods_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tools.methods_page"
+    for made in (methods_page, recommender_page):
+        assert made.PAGE.read_text(encoding="utf-8") == made.page(), (
+            f"run python -m {made.__name__}"
+        )

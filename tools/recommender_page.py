@@ -1,0 +1,154 @@
+"""Writes docs/recommender_methods.md: the names of `recssl train --method`, and what they reached.
+
+Run: python -m tools.recommender_page
+"""
+
+import json
+from typing import Any, NamedTuple
+
+from recssl.settings.methods import METHODS
+from tools.methods_page import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "recommender_methods.md"
+DATA = {"gowalla": "Gowalla", "ml100k": "MovieLens-100K"}
+
+
+class About(NamedTuple):
+    """One method, for the reader who chooses."""
+
+    what: str
+    choose: str
+    source: str
+
+
+ABOUT = {
+    "bpr": About(
+        "the liked item above one drawn item",
+        "as the baseline of papers; many cheap steps",
+        "Rendle et al., UAI 2009, arXiv:1205.2618",
+    ),
+    "infonce": About(
+        "the liked item among those of the batch, logQ-corrected: the default",
+        "first; with in-batch negatives the best per minute",
+        "Wu et al., TOIS 2024, arXiv:2201.02327; the correction: Yi et al., RecSys 2019",
+    ),
+    "bsl": About(
+        "softmax on the positive side too",
+        "where the log is noisy: clicks that are no likes",
+        "Wu et al., ICDE 2024, arXiv:2312.12882",
+    ),
+    "triplet": About(
+        "distances with a margin; loss and miners of pytorch-metric-learning",
+        "for distances that mean something by themselves",
+        "Schroff et al., CVPR 2015, arXiv:1503.03832",
+    ),
+    "directau": About(
+        "users near their items, both spread evenly; no negatives",
+        "where drawing negatives is in doubt",
+        "Wang et al., KDD 2022, arXiv:2206.12811",
+    ),
+    "sgl": About(
+        "BPR, and two views of the graph with edges left out",
+        "LightGCN on sparse logs, with time",
+        "Wu et al., SIGIR 2021, arXiv:2010.10783",
+    ),
+    "simgcl": About(
+        "BPR, and two views with noise on the embeddings",
+        "as SGL, at less cost per step",
+        "Yu et al., SIGIR 2022, arXiv:2112.08679",
+    ),
+    "xsimgcl": About(
+        "as SimGCL, between layers of one noisy pass",
+        "as SimGCL, at a third of its cost",
+        "Yu et al., TKDE 2023, arXiv:2209.02544",
+    ),
+    "lightgcl": About(
+        "BPR, and a view of the graph rebuilt from an SVD",
+        "as SGL, with a global view instead of a random one",
+        "Cai et al., ICLR 2023, arXiv:2302.08191",
+    ),
+    "ncl": About(
+        "BPR, neighbours in structure and prototypes in meaning",
+        "where users form groups",
+        "Lin et al., WWW 2022, arXiv:2202.06200",
+    ),
+    "buir": About(
+        "users and items predict each other's slow copy; no negatives",
+        "where drawing negatives is in doubt",
+        "Lee et al., SIGIR 2021, arXiv:2105.06323",
+    ),
+    "selfcf": About(
+        "as BUIR, the copy being a perturbed output",
+        "as BUIR, with half its time per step",
+        "Zhou et al., TORS 2023, arXiv:2107.03019",
+    ),
+}
+_CORE = "a method of the core on two views, beside the ranking loss"
+_HEAD = """# Methods of the recommender
+
+Made by `python -m tools.recommender_page`. `recssl train --method NAME` takes the names below; what
+a name stands for is in `recssl/settings/methods.py`, and every part can be set by itself: `--set
+ranking.name=...`, `contrast.name=...`, `encoder.name=mf`, `sampling.negatives=...`.
+
+Recall@20 / NDCG@20 on the test part, all items ranked, seen ones masked
+(`benchmarks/rec_methods.py`): every method with its defaults and the same seconds of training on
+two cores, nothing chosen by results. So little time favours cheap steps: it says whether a method
+learns, not which is best. Those on the graph take some hundred steps of LightGCN in it, and papers
+some ten thousand.
+
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    found = {name: _recorded(name) for name in DATA}
+    titles = [f"{DATA[name]}, {each['seconds']:g} s" for name, each in found.items()]
+    rows = [
+        f"| method | what | choose it | source | {' | '.join(titles)} |\n",
+        f"|---|---|---|---|{'---|' * len(titles)}\n",
+    ]
+    for method in METHODS:
+        about = ABOUT.get(method, About(_CORE, "to compare", "see [methods.md](methods.md)"))
+        scores = [_score(each["methods"], method) for each in found.values()]
+        rows.append(f"| `{method}` | {' | '.join((*about, *scores))} |\n")
+    for title, name in (("popularity", "popularity"), ("item kNN", "item_knn")):
+        scores = [_pair(each["baselines"][name], lambda each: each["value"])
+                  for each in found.values()]  # fmt: skip
+        rows.append(f"| {title} | a baseline | | | {' | '.join(scores)} |\n")
+    return _HEAD + "".join(rows) + _tail(found["ml100k"])
+
+
+def _tail(small: dict[str, Any]) -> str:
+    users = small["protocol"]["users"]
+    interval = _interval(small["baselines"]["popularity"]["recall@20"])
+    return f"""
+MovieLens-100K is split by time: only {users} users have something to find that they had not seen, and
+the 95 % intervals are wide (popularity: Recall@20 {interval}). There `directau` and `bsl` stand
+at popularity or below it; on Gowalla they are above BPR.
+"""
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    text = (RESULTS / f"rec_methods_{name}.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _score(rows: list[dict[str, Any]], method: str) -> str:
+    row = next((row for row in rows if row["method"] == method), None)
+    if row is None:
+        return ""
+    return "failed" if "failed" in row else _pair(row["mean"], float)
+
+
+def _pair(values: dict[str, Any], number: Any) -> str:
+    both = (f"{number(values[name]):.3f}".removeprefix("0") for name in ("recall@20", "ndcg@20"))
+    return " / ".join(both)
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['low']:.3f} to {value['high']:.3f}".replace("0.", ".")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
