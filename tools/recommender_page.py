@@ -122,7 +122,7 @@ def _tail(small: dict[str, Any]) -> str:
     users = small["protocol"]["users"]
     interval = _interval(small["baselines"]["popularity"]["recall@20"])
     return f"""
-MovieLens-100K is split by time: only {users} users have something to find that they had not seen, and
+MovieLens-100K is split by time: only {users} users have something new to find, and
 the 95 % intervals are wide (popularity: Recall@20 {interval}). There `directau` and `bsl` stand
 at popularity or below it; on Gowalla they are above BPR.
 """
