@@ -122,6 +122,15 @@ class ScanConfig(Section):
     site_pattern: str | None = Field(
         None, description="likewise for the site; where it finds none, the site is unknown"
     )
+    tile_px: int = Field(256, gt=15, description="side of the tiles that whole slides are cut to")
+    tile_mpp: float = Field(0.5, gt=0, description="their microns per pixel; 0.5 is about 20 x")
+    tile_tissue: float = Field(0.5, ge=0, le=1, description="share of tissue that a tile needs")
+    slide_mpp: float | None = Field(
+        None,
+        gt=0,
+        description="assumed of slides that do not say their microns per pixel; by default such"
+        " slides are set aside",
+    )
     private: bool = Field(
         False,
         description="keys instead of paths in every table; what they stand for is kept beside the"

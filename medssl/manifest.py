@@ -22,10 +22,10 @@ SETTINGS_NOTE = "medssl.settings"
 _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "sample": pl.String,  # keyed hash of path, member and frame: the name in all outputs
     "path": pl.String,  # relative to the root, "/" between folders; see medssl.manifest_paths
-    "member": pl.String,  # array inside the file, such as "train_images"; else null
+    "member": pl.String,  # array such as "train_images", or how a slide is cut; else null
     "frame": pl.Int32,  # from 0
     "frames": pl.Int32,  # in the file
-    "kind": pl.String,  # dicom, png, jpeg, tiff, bmp, npz, nifti, nrrd, metaimage
+    "kind": pl.String,  # of medssl.sources.sniff.KINDS, or slide
     "rows": pl.Int32,
     "columns": pl.Int32,
     "volume": pl.String,  # the first sample of the volume it is a slice of, or null

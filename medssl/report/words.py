@@ -55,6 +55,7 @@ KINDS = {
     "tiff": "TIFF",
     "bmp": "BMP",
     "npz": "MedMNIST array",
+    "slide": "whole slide, a tile",
     "nifti": "NIfTI volume",
     "nrrd": "NRRD volume",
     "metaimage": "MetaImage volume",

@@ -30,6 +30,8 @@ from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
+from medssl.sources.slide import Cut
+from medssl.sources.slide_tissue import TileWishes
 from medssl.volumes.assemble import assemble
 from sslcore.cores import usable_cores
 from sslcore.errors import OutputError
@@ -128,8 +130,14 @@ def _settings(folder: Path, config: ScanConfig, key: SiteKey) -> str:
     """
     place = encode_path(str(folder.resolve()))
     found = (config.patient_pattern or "", config.site_pattern or "")
-    text = "\n".join((READER_VERSION, key.fingerprint(), *found, place))
+    cut = str(_wishes(config))
+    text = "\n".join((READER_VERSION, key.fingerprint(), *found, cut, place))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _wishes(config: ScanConfig) -> TileWishes:
+    cut = Cut(config.tile_px, config.tile_mpp, config.slide_mpp)
+    return TileWishes(cut, config.tile_tissue)
 
 
 def _list_files(
@@ -168,7 +176,7 @@ def _read_all(
         return
     workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
     pool: CrashProofPool[Found, Outcome] = CrashProofPool(
-        partial(read_files, root, key, config.file_seconds),
+        partial(read_files, root, key, config.file_seconds, _wishes(config)),
         partial(_crashed, config.file_seconds),
         workers=workers,
         chunk=_CHUNK,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from medssl.manifest import count_copies
+from medssl.sources.slide import ASSUMED
 from medssl.volumes.geometry import describe_volumes
 
 
@@ -23,6 +24,8 @@ class ScanSummary:
         reasons: Files set aside, per reason.
         volumes: Series, or parts of series, that are volumes.
         problems: Volumes per problem of `medssl.volumes.geometry.PROBLEMS`.
+        slides: Whole slides with tiles.
+        assumed: Of these, how many do not say their microns per pixel.
         duplicates: Images whose pixels another image before them has too.
         patients: Different patients; 0 where none is known.
         studies: Different studies.
@@ -40,6 +43,8 @@ class ScanSummary:
     reasons: Mapping[str, int]
     volumes: int
     problems: Mapping[str, int]
+    slides: int
+    assumed: int
     duplicates: int
     patients: int
     studies: int
@@ -64,6 +69,12 @@ class ScanSummary:
         way_in = "left out of training unless data.allow_burned_in=true"
         return f"{number} images may show text ({_list(self.burned_in)}): {way_in}"
 
+    def _slides(self) -> str:
+        if not self.slides:
+            return ""
+        told = f"{self.slides}"
+        return told + (f" ({self.assumed} with assumed microns per pixel)" if self.assumed else "")
+
     def _volumes(self) -> str:
         if not self.volumes:
             return ""
@@ -76,6 +87,7 @@ class ScanSummary:
             ("files", f"{self.files}, of which {self.reused} unchanged since the last scan"),
             ("images", f"{self.images} ({_list(self.kinds)})"),
             ("volumes", self._volumes()),
+            ("slides", self._slides()),
             ("modalities", _list(self.modalities)),
             ("burned in", self._burned_in()),
             ("patients", str(self.patients) if self.patients else "unknown"),
@@ -94,6 +106,7 @@ def summarise(
 ) -> ScanSummary:
     """Count what is in the two tables of a scan."""
     volumes = describe_volumes(rows)
+    slides = rows.filter(pl.col("kind") == "slide").unique("path")
     return ScanSummary(
         files=files,
         reused=reused,
@@ -104,6 +117,8 @@ def summarise(
         reasons=_counts(rejected["reason"]),
         volumes=len(volumes),
         problems=_counts(volumes["problems"].explode()),
+        slides=len(slides),
+        assumed=int(slides["member"].str.ends_with(ASSUMED).sum()),
         duplicates=count_copies(rows),
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),

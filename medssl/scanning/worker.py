@@ -21,6 +21,8 @@ from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.place import Place
+from medssl.sources.slide import is_slide, open_slide
+from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, tissue_tiles
 from medssl.sources.sniff import sniff
 
 READER_VERSION = "5"  # raised when rows of an unchanged file may come out differently
@@ -47,27 +49,26 @@ def start_worker(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, most))
 
 
-def read_files(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
+def read_files(
+    root: Path, key: SiteKey, seconds: float, wishes: TileWishes, files: list[Found]
+) -> list[Outcome]:
     """Read several files, one after the other; a file that takes longer ends the process."""
     with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123, not a data file
         outcomes = []
         for file in files:
             faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
             try:
-                outcomes.append(read_file(root, file, key))
+                outcomes.append(read_file(root, file, key, wishes))
             finally:
                 faulthandler.cancel_dump_traceback_later()
     return outcomes
 
 
-def read_file(root: Path, file: Found, key: SiteKey) -> Outcome:
+def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes = USUAL_TILES) -> Outcome:
     """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`."""
     path = root / decode_path(file.path)
     try:
-        kind = sniff(path)
-        rows = list(
-            _archive_rows(path, file, key) if kind == "npz" else _rows(path, kind, file, key)
-        )
+        rows = list(_rows(path, sniff(path), file, key, wishes))
     except IngestError as error:
         aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
         return Outcome(file.path, [], aside)
@@ -75,7 +76,8 @@ def read_file(root: Path, file: Found, key: SiteKey) -> Outcome:
         aside = SetAside(file.path, Reason.READER_BUG, _place_of(error), file.stamp)
         return Outcome(file.path, [], aside)
     if not rows:
-        aside = SetAside(file.path, Reason.NO_PIXELS, "an archive without images", file.stamp)
+        detail = "an archive without images, or a slide without a tile of tissue"
+        aside = SetAside(file.path, Reason.NO_PIXELS, detail, file.stamp)
         return Outcome(file.path, [], aside)
     return Outcome(file.path, rows)
 
@@ -86,7 +88,24 @@ def _place_of(error: Exception) -> str:
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; please report it"
 
 
-def _rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:
+def _rows(path: Path, kind: str, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+    if kind == "npz":
+        return _archive_rows(path, file, key)
+    if kind == "tiff" and is_slide(path):
+        return _slide_rows(path, file, key, wishes)
+    return _file_rows(path, kind, file, key)
+
+
+def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+    with open_slide(path, wishes.cut) as slide:
+        member = slide.cut.member
+        shared = {"path": file.path, "member": member, "kind": "slide", "stamp": file.stamp}
+        facts = _identity(slide.facts, key)
+        for frame, decoded in tissue_tiles(slide, wishes):
+            yield {**shared, **facts, **_image(decoded, file.path, member, frame, key)}
+
+
+def _file_rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:
     with open_image(path, kind) as reader:
         facts = reader.facts
         shared = {"path": file.path, "kind": kind, "stamp": file.stamp, **_identity(facts, key)}

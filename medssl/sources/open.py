@@ -13,18 +13,19 @@ from medssl.sources.decoded import ImageReader
 from medssl.sources.dicom import open_dicom
 from medssl.sources.npz import open_npz
 from medssl.sources.raster import open_raster
+from medssl.sources.slide import open_tiles
 from medssl.sources.tiff import open_tiff
 from medssl.sources.volumes import VOLUMES, open_volume
 
 
 @contextmanager
 def open_image(path: Path, kind: str, member: str | None = None) -> Iterator[ImageReader]:
-    """Open a file of a kind that `medssl.sources.sniff.KINDS` lists.
+    """Open a file of a kind that `medssl.sources.sniff.KINDS` lists, or a slide.
 
     Args:
         path: The file.
         kind: What `sniff` said.
-        member: Which array of an npz archive.
+        member: Which array of an npz archive, or how a slide is cut.
 
     Raises:
         IngestError: The file cannot be used; with path and reason.
@@ -41,7 +42,7 @@ def read_display(
     Args:
         path: The file.
         kind: As the manifest says.
-        member: Which array of an npz archive, else None.
+        member: Which array of an npz archive, or how a slide is cut, else None.
         frame: From 0.
         window: How stored values become 0 to 1.
 
@@ -62,6 +63,8 @@ def _reader(path: Path, kind: str, member: str | None) -> AbstractContextManager
             return open_tiff(path)
         case "npz":
             return open_npz(path, member or "")
+        case "slide":
+            return open_tiles(path, member or "")
         case _ if kind in VOLUMES:
             return open_volume(path, kind)
         case _:

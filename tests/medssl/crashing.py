@@ -9,6 +9,7 @@ from medssl.identity import SiteKey
 from medssl.scanning import worker
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import Outcome
+from medssl.sources.slide_tissue import TileWishes
 
 
 def die_of(bad: frozenset[int], numbers: list[int]) -> list[int]:
@@ -24,16 +25,18 @@ def minus(number: int, _seconds: float) -> int:
     return -number
 
 
-def read_slowly(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
+def read_slowly(
+    root: Path, key: SiteKey, seconds: float, wishes: TileWishes, files: list[Found]
+) -> list[Outcome]:
     """Read files as a scan does, with a decoder that never ends on names with `slow`."""
 
-    def read_file(root: Path, file: Found, key: SiteKey) -> Outcome:
+    def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Outcome:
         if "slow" in file.path:
             time.sleep(60)
-        return real(root, file, key)
+        return real(root, file, key, wishes)
 
     real, worker.read_file = worker.read_file, read_file
     try:
-        return worker.read_files(root, key, seconds, files)
+        return worker.read_files(root, key, seconds, wishes, files)
     finally:
         worker.read_file = real

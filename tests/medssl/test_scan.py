@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -94,7 +94,8 @@ def test_an_unchanged_folder_is_not_opened_again(
     before = read_manifest(out).rows
     opened: list[str] = []
 
-    def spy(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
+    def spy(root: Path, key: SiteKey, *about: object) -> list[Outcome]:
+        files = cast("list[Found]", about[-1])
         opened.extend(file.path for file in files)
         return [read_file(root, file, key) for file in files]
 
@@ -127,7 +128,8 @@ def test_an_interrupted_scan_keeps_what_it_has_and_leaves_the_old_manifest(
     run(tmp_path / "old", out)
     before = out.read_bytes()
 
-    def interrupted(root: Path, key: SiteKey, seconds: float, files: list[Found]) -> list[Outcome]:
+    def interrupted(root: Path, key: SiteKey, *about: object) -> list[Outcome]:
+        files = cast("list[Found]", about[-1])
         if files[0].path == "empty":
             raise KeyboardInterrupt
         return [read_file(root, file, key) for file in files]

@@ -1,0 +1,39 @@
+"""How large the pixels of a slide are, by what its maker wrote."""
+
+import math
+import re
+from typing import Any
+
+from tifffile import TiffFile
+
+_APERIO = re.compile(r"\|\s*MPP\s*=\s*([\d.]+)")
+_UNIT_UM = {2: 25_400.0, 3: 10_000.0}  # of TIFF's ResolutionUnit: inch, centimetre
+_PLAUSIBLE = (0.05, 50.0)  # microns per pixel; 72 dots per inch, a default, are 353
+
+
+def microns_per_pixel(tiff: TiffFile) -> float | None:
+    """Return the microns per pixel of the slide; None if nothing plausible is said."""
+    page: Any = tiff.pages[0]
+    found = _aperio(page) if "svs" in tiff.flags else None
+    return found or _of_resolution(page)
+
+
+def _aperio(page: Any) -> float | None:
+    match = _APERIO.search(page.description or "")
+    return _plausible(float(match[1])) if match and match[1].count(".") <= 1 else None
+
+
+def _of_resolution(page: Any) -> float | None:
+    tag, unit = page.tags.get("XResolution"), page.tags.get("ResolutionUnit")
+    if tag is None or unit is None or int(unit.value) not in _UNIT_UM:
+        return None
+    value = tag.value
+    numerator, denominator = value if isinstance(value, tuple) else (value, 1)
+    if not denominator or not numerator:
+        return None
+    return _plausible(_UNIT_UM[int(unit.value)] * denominator / numerator)
+
+
+def _plausible(value: float) -> float | None:
+    low, high = _PLAUSIBLE
+    return value if math.isfinite(value) and low <= value <= high else None

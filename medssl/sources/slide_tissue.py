@@ -1,0 +1,149 @@
+"""Where the tissue of a slide is, and where someone drew on the glass."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medssl.sources.decoded import Decoded
+from medssl.sources.slide import Cut, Slide
+
+Shares = NDArray[np.float64]
+
+_PER_TILE = 8  # px of the overview, along a side
+_MOST = 4096  # px of the overview
+_SATURATION = (0.04, 0.2)  # between which Otsu's threshold is taken: grey glass, pale stain
+_INK = 0.35  # saturation from which green and cyan are ink: no stain is so coloured
+_INK_HUES = (75.0, 205.0)  # degrees, from yellow-green to sky blue
+_BLACK = 0.25  # value of black ink
+_BINS = 256
+_LEAST_TISSUE = 1e-6  # of a tile: one without any is never wanted
+_MOST_INK = 0.05
+_LEAST_FOCUS = 0.05  # of the median of the slide
+
+
+class TileWishes(NamedTuple):
+    """Which tiles of a slide are wanted.
+
+    Attributes:
+        cut: How it is cut.
+        tissue: Share of tissue that a tile needs.
+    """
+
+    cut: Cut
+    tissue: float = 0.5
+
+
+USUAL_TILES = TileWishes(Cut(256, 0.5))
+
+
+class Tissue(NamedTuple):
+    """What the tiles of a slide show, `[rows, columns]` of its grid.
+
+    Attributes:
+        tissue: Share of each tile that is stained.
+        ink: Share that is drawn on.
+    """
+
+    tissue: Shares
+    ink: Shares
+
+
+def tissue_tiles(slide: Slide, wishes: TileWishes) -> Iterator[tuple[int, Decoded]]:
+    """Yield the tiles with enough tissue, no ink and a usual focus, and their frames.
+
+    Out of focus is what is far less sharp than the tiles of the same slide are in the middle.
+    """
+    found = find_tissue(slide)
+    is_wanted = (found.tissue >= max(wishes.tissue, _LEAST_TISSUE)) & (found.ink <= _MOST_INK)
+    frames = np.flatnonzero(is_wanted)
+    sharpness = np.array([focus(slide.decode(int(frame)).values) for frame in frames])
+    if not len(frames):
+        return
+    for frame in frames[sharpness >= _LEAST_FOCUS * np.median(sharpness)]:
+        yield int(frame), slide.decode(int(frame))
+
+
+def find_tissue(slide: Slide) -> Tissue:
+    """Look at an overview of the slide.
+
+    Stain is what is more saturated than glass, by Otsu's threshold; specks are left out and small
+    holes filled. Ink is green to sky blue, or black.
+
+    Source:
+        Otsu, "A threshold selection method from gray-level histograms", IEEE SMC 1979.
+    """
+    overview = slide.overview(min(_MOST, _PER_TILE * max(slide.grid)))
+    ink, stained = look(overview)
+    page = slide.levels[0].page
+    scale = (len(overview) / page.imagelength, overview.shape[1] / page.imagewidth)
+    return Tissue(*(_shares(mask, slide, scale) for mask in (stained, ink)))
+
+
+def look(overview: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pixels are ink, and which are tissue, `[rows, columns]` each."""
+    colours = np.divide(overview, 255, dtype=np.float32)
+    high, low = colours.max(axis=2), colours.min(axis=2)
+    saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
+    hue = _hue(colours, high, low)
+    first, last = _INK_HUES
+    ink = (saturation > _INK) & (hue > first) & (hue < last) | (high < _BLACK)
+    threshold = float(np.clip(_otsu(saturation[~ink]), *_SATURATION))
+    stained = (saturation > threshold) & ~ink
+    return ink, _without_specks(stained) & ~ink
+
+
+def focus(tile: NDArray[np.uint8]) -> float:
+    """Return how sharp a tile is: the variance of its second differences, of values from 0 to 1."""
+    grey = tile.mean(axis=2, dtype=np.float32) / 255
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * grey[1:-1, 1:-1]).var())
+
+
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Open and close the mask by 3 x 3 px; what lies at the rim goes on beyond it."""
+    square, rim = np.ones((3, 3), np.bool_), 3
+    wide = np.pad(mask, rim, mode="edge")
+    wide = ndimage.binary_closing(ndimage.binary_opening(wide, square), square)
+    return np.asarray(wide[rim:-rim, rim:-rim], np.bool_)
+
+
+def _hue(
+    colours: NDArray[np.float32], high: NDArray[np.float32], low: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the hue of HSV, degrees."""
+    red, green, blue = np.moveaxis(colours, 2, 0)
+    span = np.where(high > low, high - low, 1)
+    sixth = np.where(
+        high == red,
+        (green - blue) / span % 6,
+        np.where(high == green, (blue - red) / span + 2, (red - green) / span + 4),
+    )
+    return np.asarray(60 * sixth, np.float32)
+
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    counts, edges = np.histogram(values, _BINS, (0.0, 1.0))
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2)
+    above = below[-1] - below
+    valid = (below > 0) & (above > 0)
+    if not valid.any():
+        return 1.0
+    means = sums[valid] / below[valid], (sums[-1] - sums[valid]) / above[valid]
+    between = below[valid] * above[valid] * (means[0] - means[1]) ** 2
+    return float(edges[1:][valid][np.argmax(between)])
+
+
+def _shares(mask: NDArray[np.bool_], slide: Slide, scale: tuple[float, float]) -> Shares:
+    """Return the mean of the mask in each tile."""
+    sums = np.pad(mask.cumsum(axis=0).cumsum(axis=1).astype(np.float64), ((1, 0), (1, 0)))
+    rows, columns = (
+        np.rint(np.arange(count + 1) * slide.step * each).astype(int).clip(0, side)
+        for count, each, side in zip(slide.grid, scale, mask.shape, strict=True)
+    )
+    inside = np.diff(np.diff(sums[np.ix_(rows, columns)], axis=0), axis=1)
+    areas = np.outer(np.diff(rows), np.diff(columns))
+    return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)

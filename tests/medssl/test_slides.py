@@ -1,0 +1,245 @@
+"""Whole slides: which tiles, from which level, and what is left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+import medssl.sources.slide
+from medssl.config import ScanConfig, Window
+from medssl.errors import IngestError, Reason
+from medssl.identity import SiteKey
+from medssl.loading.dataset import CanvasDataset
+from medssl.manifest import Manifest, read_manifest
+from medssl.scanning.scan import scan
+from medssl.scanning.walk import Found
+from medssl.scanning.worker import read_file
+from medssl.sources.open import open_image
+from medssl.sources.slide import Cut, is_slide, open_slide, read_region
+from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
+
+Pixels = NDArray[np.uint8]
+APERIO = "Aperio Image Library v11.2.1\n640x512 [0,0 640x512] (64x64)|AppMag = 20|MPP = {}"
+GLASS, PINK, PURPLE = (242, 240, 243), (225, 150, 190), (120, 70, 150)
+GREEN_INK, BLACK_INK = (30, 140, 60), (15, 15, 20)
+SECRET = "Jane Doe, 1 April 1950"
+
+
+def specimen(rows: int = 512, columns: int = 640) -> Pixels:
+    """Return glass with stained tissue on the left half, a sharp texture in it."""
+    noise = np.random.default_rng(0).integers(-12, 13, (rows, columns, 1))
+    picture = np.empty((rows, columns, 3), np.int64)
+    picture[:] = GLASS
+    stripes = (np.arange(columns) // 3 + np.arange(rows)[:, None] // 3) % 2 == 0
+    tissue = np.where(stripes[..., None], PINK, PURPLE)
+    picture[:, : columns // 2] = tissue[:, : columns // 2] + noise[:, : columns // 2]
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def write_slide(
+    path: Path,
+    picture: Pixels,
+    *,
+    description: str | None = APERIO.format(0.5),
+    levels: int = 3,
+    tile: int = 64,
+    **options: Any,
+) -> Path:
+    """Write a pyramid as Aperio's scanners do, with a label that shows a name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    common = {"tile": (tile, tile), "photometric": "rgb", "metadata": None, **options}
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            step = 2**level
+            rows, columns = (side // step for side in picture.shape[:2])
+            cut = picture[: rows * step, : columns * step].reshape(rows, step, columns, step, 3)
+            smaller = cut.mean(axis=(1, 3)).round().astype(np.uint8)
+            file.write(smaller, description=description, **common)
+            if level == 0 and description:
+                thumbnail = np.ascontiguousarray(picture[::8, ::8])
+                file.write(thumbnail, photometric="rgb", description=description, metadata=None)
+        label = f"Aperio Image Library\nlabel 32x32 {SECRET}"
+        file.write(
+            np.zeros((32, 32, 3), np.uint8), photometric="rgb", description=label, metadata=None
+        )
+    return path
+
+
+def scanned(folder: Path, **config: object) -> Manifest:
+    out = folder.parent / "manifest.parquet"
+    scan(folder, out, ScanConfig.model_validate({"workers": 1, **config}))
+    return read_manifest(out)
+
+
+def test_a_tile_is_the_very_part_of_the_slide(tmp_path: Path) -> None:
+    picture = specimen()
+    path = write_slide(tmp_path / "a.svs", picture, compression="deflate")
+    with open_slide(path, Cut(96, 0.5)) as slide:
+        assert slide.grid == (5, 6)
+        for frame in (0, 7, 29):
+            row, column = divmod(frame, 6)
+            expected = picture[row * 96 : (row + 1) * 96, column * 96 : (column + 1) * 96]
+            np.testing.assert_array_equal(slide.decode(frame).values, expected)
+        with pytest.raises(IngestError, match="frame 30"):
+            slide.decode(30)
+        assert slide.decode(0).spacing_mm == (0.0005, 0.0005)
+
+
+@pytest.mark.parametrize("mpp", [0.4, 0.5, 0.73, 1.0, 1.9, 4.0])
+def test_tiles_are_of_the_microns_per_pixel_that_are_wanted(tmp_path: Path, mpp: float) -> None:
+    """Beside the whole first level, averaged; a smooth picture, as levels are averages too."""
+    y, x = np.mgrid[0:512, 0:640] / 640
+    picture = np.stack([255 * y, 255 * x, 255 * (1 - x)], axis=2).clip(0, 255).astype(np.uint8)
+    path = write_slide(tmp_path / "a.svs", picture)
+    with open_slide(path, Cut(32, mpp)) as slide:
+        side = 32 * mpp / 0.5
+        assert slide.grid == (int(512 / side), int(640 / side))
+        rows, columns = slide.grid
+        tile = slide.tile(rows - 1, columns - 1)
+        centre = (np.arange(32) + 0.5) * side / 32
+        expected = np.stack(
+            np.broadcast_arrays(
+                255 * ((rows - 1) * side + centre[:, None] - 0.5) / 640,
+                255 * ((columns - 1) * side + centre - 0.5) / 640,
+            ),
+            axis=2,
+        )
+        inner = (slice(2, -2), slice(2, -2))
+        np.testing.assert_allclose(tile[..., :2][inner], expected[inner], atol=2.5)
+
+
+def test_a_large_factor_is_read_from_a_small_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_slide(tmp_path / "a.svs", specimen())
+    with open_slide(path, Cut(32, 2.0)) as slide:
+        assert [level.factor for level in slide.levels] == [1, 2, 4]
+        read: list[object] = []
+
+        def spy(path: Path, page: object, box: tuple[int, int, int, int]) -> Pixels:
+            read.append(page)
+            return read_region(path, page, box)
+
+        monkeypatch.setattr(medssl.sources.slide, "read_region", spy)
+        slide.tile(0, 0)
+        assert read == [slide.levels[2].page]
+
+
+def test_only_tissue_has_rows_and_they_train(tmp_path: Path) -> None:
+    write_slide(tmp_path / "d" / "a.svs", specimen())
+    manifest = scanned(tmp_path / "d", tile_px=64)
+    rows = manifest.rows
+    assert set(rows["kind"]) == {"slide"}
+    assert rows["modality"].unique().to_list() == ["SM"]
+    assert rows["member"].unique().to_list() == ["64 px at 0.5 um"]
+    assert rows["frame"].to_list() == [row * 10 + column for row in range(8) for column in range(5)]
+    dataset = CanvasDataset(manifest, canvas=64, channels=3, window=Window.AUTO)
+    pixels = dataset.read_batch(torch.arange(len(rows))).pixels
+    picture = specimen()[64:128, 64:128].transpose(2, 0, 1).astype(np.float64)
+    np.testing.assert_allclose(pixels[6].double().numpy() / 65535 * 255, picture, atol=0.01)
+
+
+def test_ink_and_tiles_out_of_focus_are_left_out(tmp_path: Path) -> None:
+    picture = specimen()
+    picture[:64, :64] = GREEN_INK
+    picture[64:128, 64:128] = BLACK_INK
+    picture[128:192, 128:192] = PURPLE  # without any texture
+    write_slide(tmp_path / "d" / "a.svs", picture)
+    frames = scanned(tmp_path / "d", tile_px=64).rows["frame"].to_list()
+    assert not {0, 11, 22} & set(frames)
+    assert len(frames) == 37
+
+
+def test_glass_is_no_tissue_however_grey(tmp_path: Path) -> None:
+    glass = np.full((256, 256, 3), 200, np.uint8)
+    glass += np.random.default_rng(0).integers(0, 8, glass.shape).astype(np.uint8)
+    ink, tissue = look(glass)
+    assert not ink.any()
+    assert not tissue.any()
+    write_slide(tmp_path / "glass.svs", glass)
+    outcome = read_file(tmp_path, Found("glass.svs", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is not None
+    assert outcome.aside.reason == Reason.NO_PIXELS
+
+
+def test_tissue_shares_are_those_of_the_picture(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", specimen())
+    with open_slide(path, Cut(128, 0.5)) as slide:
+        shares = find_tissue(slide).tissue
+    np.testing.assert_allclose(shares, np.tile([1, 1, 0.5, 0, 0], (4, 1)), atol=0.08)
+
+
+def test_a_slide_without_microns_per_pixel_needs_a_given_one_and_says_so(tmp_path: Path) -> None:
+    write_slide(tmp_path / "d" / "a.tiff", specimen(), description=None)
+    write_slide(tmp_path / "d" / "b.svs", specimen()[::-1])
+    manifest = scanned(tmp_path / "d", tile_px=64)
+    assert manifest.rows["path"].unique().to_list() == ["b.svs"]
+    rejected = pl.read_parquet(tmp_path / "rejected.parquet")
+    assert "slide_mpp" in rejected["detail"][0]
+    out = tmp_path / "again.parquet"
+    summary = scan(tmp_path / "d", out, ScanConfig(workers=1, tile_px=64, slide_mpp=0.25))
+    assert "2 (1 with assumed microns per pixel)" in summary.table()
+    members = dict(read_manifest(out).rows.select("path", "member").unique().iter_rows())
+    assert members["a.tiff"] == "64 px at 0.5 um of 0.25 um assumed"
+    assert members["b.svs"] == "64 px at 0.5 um"
+    with open_image(tmp_path / "d" / "a.tiff", "slide", members["a.tiff"]) as reader:
+        assert reader.facts.frames == 20  # of 128 px of the slide
+
+
+def test_a_coarse_slide_is_set_aside_not_blown_up(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.svs", specimen(), description=APERIO.format(2.0))
+    with (
+        pytest.raises(IngestError, match="coarser than"),
+        open_slide(path, USUAL_TILES.cut),
+    ):
+        pass
+
+
+def test_resolution_in_pixels_per_centimetre_is_understood(tmp_path: Path) -> None:
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    path = write_slide(tmp_path / "a.tiff", specimen(), description=None, **options)
+    with open_slide(path, USUAL_TILES.cut) as slide:
+        assert slide.mpp == pytest.approx(0.5)
+    screen = {"resolution": (72, 72), "resolutionunit": "INCH"}
+    path = write_slide(tmp_path / "b.tiff", specimen(), description=None, **screen)
+    with pytest.raises(IngestError, match="without microns"), open_slide(path, USUAL_TILES.cut):
+        pass
+
+
+def test_plain_images_are_no_slides(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tiff", specimen(), photometric="rgb")
+    tifffile.imwrite(tmp_path / "b.tiff", specimen(), photometric="rgb", tile=(64, 64))
+    assert not is_slide(tmp_path / "a.tiff")
+    assert not is_slide(tmp_path / "b.tiff")
+    assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None))
+
+
+def test_jpeg_and_jpeg_2000_tiles_are_decoded(tmp_path: Path) -> None:
+    smooth = np.ascontiguousarray(specimen()[:, 320:])
+    smooth[100:200, 50:150] = PINK
+    for name in ("jpeg", "jpeg2000", "lzw"):
+        path = write_slide(tmp_path / f"{name}.svs", smooth, compression=name)
+        with open_slide(path, Cut(128, 0.5)) as slide:
+            difference = slide.tile(0, 0).astype(int) - smooth[:128, :128]
+            assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9])
+def test_a_cut_slide_has_a_reason(tmp_path: Path, part: float) -> None:
+    whole = write_slide(tmp_path / "a.svs", specimen(), compression="deflate").read_bytes()
+    (tmp_path / "cut.svs").write_bytes(whole[: int(len(whole) * part)])
+    outcome = read_file(tmp_path, Found("cut.svs", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is not None
+    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "not_an_image"}
+
+
+def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
+    write_slide(tmp_path / "d" / "a.svs", specimen())
+    scanned(tmp_path / "d", tile_px=64)
+    for file in tmp_path.glob("*.parquet"):
+        assert b"Jane" not in file.read_bytes()
