@@ -253,4 +253,4 @@ def test_read_display_gives_channels_first_from_zero_to_one(tmp_path: Path) -> N
     assert shown.dtype == np.float32
     assert np.allclose(shown.transpose(1, 2, 0) * 255, colours(), atol=1e-3)
     with pytest.raises(IngestError, match="no reader"):
-        read_display(path, kind="slide", member=None, frame=0, window=Window.AUTO)
+        read_display(path, kind="papyrus", member=None, frame=0, window=Window.AUTO)
