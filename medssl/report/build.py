@@ -10,6 +10,7 @@ from medssl.report.inputs import Inputs, read_inputs
 from medssl.report.map_sections import map_sections
 from medssl.report.result_sections import result_sections
 from medssl.report.run_sections import training_section
+from medssl.report.slide_section import slide_sections
 from medssl.report.view_section import view_section
 from sslcore.console import Progress
 from sslcore.files import write_text
@@ -67,6 +68,7 @@ def build_page(
     chapters: Chapters = (
         lambda: result_sections(inputs),
         lambda: [data_section(inputs)],
+        lambda: slide_sections(inputs, config),
         lambda: [view_section(inputs, config)],
         lambda: [training_section(inputs)],
         lambda: map_sections(inputs, config),

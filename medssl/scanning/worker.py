@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.place import Place
 from medssl.sources.slide import is_slide, open_slide
-from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, tissue_tiles
+from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
 
 READER_VERSION = "5"  # raised when rows of an unchanged file may come out differently
@@ -101,8 +102,12 @@ def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> It
         member = slide.cut.member
         shared = {"path": file.path, "member": member, "kind": "slide", "stamp": file.stamp}
         facts = _identity(slide.facts, key)
+        rows: list[Row] = []
+        sharpness: list[float] = []
         for frame, decoded in tissue_tiles(slide, wishes):
-            yield {**shared, **facts, **_image(decoded, file.path, member, frame, key)}
+            rows.append({**shared, **facts, **_image(decoded, file.path, member, frame, key)})
+            sharpness.append(focus(decoded.values))
+    return compress(rows, in_focus(sharpness))
 
 
 def _file_rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:

@@ -8,9 +8,10 @@ are never looked at.
 import math
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -32,6 +33,7 @@ ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
 _SIDE_BUDGET = 1 << 20  # px of a slide
+NEAR_BYTES = 32 << 20  # of decoded tiles, kept for each open slide
 _KEPT_OPEN = 8  # slides, in each thread: reading the pages of a large one takes as long as a tile
 _OPENED = threading.local()
 
@@ -75,6 +77,27 @@ class Level(NamedTuple):
     factor: float
 
 
+class NearTiles:
+    """The tiles of a file that were decoded last: those of neighbours overlap."""
+
+    def __init__(self) -> None:
+        self._tiles: OrderedDict[tuple[int, int], Pixels | None] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, path: Path, page: Any, index: int) -> Pixels | None:
+        """Return a tile; None if it has no data."""
+        key = (page.index, index)
+        if key in self._tiles:
+            self._tiles.move_to_end(key)
+            return self._tiles[key]
+        tile = self._tiles[key] = _decode_tile(path, page, index)
+        self._bytes += 0 if tile is None else tile.nbytes
+        while self._bytes > NEAR_BYTES:
+            _, oldest = self._tiles.popitem(last=False)
+            self._bytes -= 0 if oldest is None else oldest.nbytes
+        return tile
+
+
 @dataclass(frozen=True)
 class Slide:
     """An open slide. An `ImageReader`, whose frames are the tiles of the whole grid, by rows.
@@ -90,6 +113,7 @@ class Slide:
     levels: tuple[Level, ...]
     cut: Cut
     mpp: float
+    _near: NearTiles = field(default_factory=NearTiles, repr=False)
 
     @property
     def facts(self) -> FileFacts:
@@ -123,7 +147,7 @@ class Slide:
         top, left = math.floor(box[0]), math.floor(box[1])
         bottom = min(math.ceil(box[2]), level.page.imagelength)
         right = min(math.ceil(box[3]), level.page.imagewidth)
-        region = read_region(self.path, level.page, (top, left, bottom, right))
+        region = read_region(self.path, level.page, (top, left, bottom, right), self._near)
         inside = (box[1] - left, box[0] - top, box[3] - left, box[2] - top)
         inside = (inside[0], inside[1], min(inside[2], right - left), min(inside[3], bottom - top))
         size = (self.cut.px, self.cut.px)
@@ -217,18 +241,21 @@ def is_slide(path: Path) -> bool:
         return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
 
 
-def read_region(path: Path, page: Any, box: tuple[int, int, int, int]) -> Pixels:
+def read_region(
+    path: Path, page: Any, box: tuple[int, int, int, int], near: NearTiles | None = None
+) -> Pixels:
     """Decode the part of a tiled page from `top, left` to `bottom, right`, `[rows, columns, 3]`.
 
     Tiles without data are white, as glass is.
     """
+    near = near or NearTiles()
     top, left, bottom, right = box
     require_budget(path, bottom - top, right - left)
     result = np.full((bottom - top, right - left, 3), 255, np.uint8)
     across = -(-page.imagewidth // page.tilewidth)
     for row in range(top // page.tilelength, -(-bottom // page.tilelength)):
         for column in range(left // page.tilewidth, -(-right // page.tilewidth)):
-            tile = _decode_tile(path, page, row * across + column)
+            tile = near.get(path, page, row * across + column)
             if tile is None:
                 continue
             first, start = row * page.tilelength, column * page.tilewidth

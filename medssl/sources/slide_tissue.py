@@ -1,6 +1,6 @@
 """Where the tissue of a slide is, and where someone drew on the glass."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,18 +52,19 @@ class Tissue(NamedTuple):
 
 
 def tissue_tiles(slide: Slide, wishes: TileWishes) -> Iterator[tuple[int, Decoded]]:
-    """Yield the tiles with enough tissue, no ink and a usual focus, and their frames.
-
-    Out of focus is what is far less sharp than the tiles of the same slide are in the middle.
-    """
+    """Yield the tiles with enough tissue and no ink, and their frames."""
     found = find_tissue(slide)
     is_wanted = (found.tissue >= max(wishes.tissue, _LEAST_TISSUE)) & (found.ink <= _MOST_INK)
-    frames = np.flatnonzero(is_wanted)
-    sharpness = np.array([focus(slide.decode(int(frame)).values) for frame in frames])
-    if not len(frames):
-        return
-    for frame in frames[sharpness >= _LEAST_FOCUS * np.median(sharpness)]:
+    for frame in np.flatnonzero(is_wanted):
         yield int(frame), slide.decode(int(frame))
+
+
+def in_focus(sharpness: Sequence[float]) -> list[bool]:
+    """Tell which tiles are not far less sharp, see `focus`, than most tiles of their slide."""
+    if not sharpness:
+        return []
+    least = _LEAST_FOCUS * float(np.median(sharpness))
+    return [value >= least for value in sharpness]
 
 
 def find_tissue(slide: Slide) -> Tissue:

@@ -9,8 +9,10 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 import medssl.sources.slide
+from medssl.cli import app
 from medssl.config import ScanConfig, Window
 from medssl.errors import IngestError, Reason
 from medssl.identity import SiteKey
@@ -121,9 +123,9 @@ def test_a_large_factor_is_read_from_a_small_level(
         assert [level.factor for level in slide.levels] == [1, 2, 4]
         read: list[object] = []
 
-        def spy(path: Path, page: object, box: tuple[int, int, int, int]) -> Pixels:
+        def spy(path: Path, page: object, *about: Any) -> Pixels:
             read.append(page)
-            return read_region(path, page, box)
+            return read_region(path, page, *about)
 
         monkeypatch.setattr(medssl.sources.slide, "read_region", spy)
         slide.tile(0, 0)
@@ -243,3 +245,21 @@ def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
     scanned(tmp_path / "d", tile_px=64)
     for file in tmp_path.glob("*.parquet"):
         assert b"Jane" not in file.read_bytes()
+
+
+def test_slides_train_and_their_report_shows_the_tiles(tmp_path: Path) -> None:
+    for number in range(2):
+        write_slide(tmp_path / "d" / f"{number}.svs", np.roll(specimen(), 64 * number, axis=1))
+
+    def run(*words: object) -> None:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+
+    manifest, out = tmp_path / "m.parquet", tmp_path / "run"
+    run("scan", tmp_path / "d", "--out", manifest, "--set", "tile_px=64")
+    small = ("--backbone", "resnet10", "--set", "backbone.width=8", "--image-size", 32)
+    run("pretrain", manifest, "--out", out, *small, "--set", "run.steps=2", "--batch-size", 16)
+    run("report", out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Tiles of the slides" in page
+    assert page.count("40 tiles of 64 px at 0.5 um") == 2
