@@ -79,7 +79,7 @@ def value_of(path: Path, header: Dataset, keyword: str) -> Any:
     Raises:
         UnreadableFileError: Its bytes do not fit its type.
     """
-    tag = _TAG_OF.get(keyword) or tag_for_keyword(keyword)
+    tag = _TAG_OF.get(keyword) or tag_for_keyword(keyword) or 0
     if tag not in header.keys():  # noqa: SIM118, the data set's own test is ten times slower
         return None
     with reading(path, keyword):
