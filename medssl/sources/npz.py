@@ -98,7 +98,7 @@ def list_members(path: Path) -> list[Member]:
 
 @contextmanager
 def open_npz(path: Path, member: str) -> Iterator[NpzImages]:
-    """Load one array; the last one loaded is kept, because its images are asked for one by one.
+    """Load one array; the last ones are kept, because their images are asked for one by one.
 
     Raises:
         IngestError: As `list_members`; also if there is no such array.
@@ -111,7 +111,7 @@ def open_npz(path: Path, member: str) -> Iterator[NpzImages]:
     yield NpzImages(path, flat, depth)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=3)  # train, val and test: volumes are asked for in random order
 def _load(path: Path, member: str, _modified: int, _size: int) -> Values:
     shapes = _read_shapes(path)
     if member not in shapes:
