@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from record import data_folder, keep
 
-import medssl.sources.slide as slide_reader
+import medssl.sources.slide_pyramid as slide_reader
 from medssl.sources.slide import Cut, open_slide
 from medssl.sources.slide_tissue import TileWishes, find_tissue, tissue_tiles
 

@@ -8,7 +8,6 @@ are never looked at.
 import math
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,23 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from tifffile import TiffFile
 
-from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
+from medssl.errors import Reason, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts
-from medssl.sources.reading import PIXEL_BUDGET, reading, require_budget, require_frame
+from medssl.sources.reading import reading, require_frame
 from medssl.sources.slide_facts import microns_per_pixel
+from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, read_levels, read_region
 
-Pixels = NDArray[np.uint8]
 KNOWN = frozenset(("svs", "ndpi", "scn", "philips"))
 UNKNOWN = frozenset(("bif", "qpi", "avs", "ndtiff"))  # slides, but not of this reader
 ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
-_SIDE_BUDGET = 1 << 20  # px of a slide
-NEAR_BYTES = 32 << 20  # of decoded tiles, kept for each open slide
 _KEPT_OPEN = 8  # slides, in each thread: reading the pages of a large one takes as long as a tile
 _OPENED = threading.local()
 
@@ -68,34 +64,6 @@ class Cut(NamedTuple):
 
 
 _MEMBER = re.compile(r"(\d+) px at ([\d.e+-]+) um(?: of ([\d.e+-]+) um assumed)?")
-
-
-class Level(NamedTuple):
-    """One level of the pyramid: a tiled page, and how many pixels of the slide one of it covers."""
-
-    page: Any
-    factor: float
-
-
-class NearTiles:
-    """The tiles of a file that were decoded last: those of neighbours overlap."""
-
-    def __init__(self) -> None:
-        self._tiles: OrderedDict[tuple[int, int], Pixels | None] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, path: Path, page: Any, index: int) -> Pixels | None:
-        """Return a tile; None if it has no data."""
-        key = (page.index, index)
-        if key in self._tiles:
-            self._tiles.move_to_end(key)
-            return self._tiles[key]
-        tile = self._tiles[key] = _decode_tile(path, page, index)
-        self._bytes += 0 if tile is None else tile.nbytes
-        while self._bytes > NEAR_BYTES:
-            _, oldest = self._tiles.popitem(last=False)
-            self._bytes -= 0 if oldest is None else oldest.nbytes
-        return tile
 
 
 @dataclass(frozen=True)
@@ -167,7 +135,9 @@ class Slide:
         band = max(shrink, level.page.tilelength // shrink * shrink)
         parts = []
         for top in range(0, rows - rows % shrink or rows, band):
-            region = read_region(self.path, level.page, (top, 0, min(top + band, rows), columns))
+            box = (top, 0, min(top + band, rows), columns)
+            with reading(self.path, "overview"):
+                region = read_region(self.path, level.page, box)
             parts.append(np.asarray(Image.fromarray(region).reduce(shrink)))
         return np.concatenate(parts)
 
@@ -218,7 +188,7 @@ def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
             if UNKNOWN & tiff.flags:
                 detail = "a whole slide of a format that has no reader yet"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-            levels = _levels(path, tiff)
+            levels = read_levels(path, tiff)
             told = microns_per_pixel(tiff)
         mpp = told or cut.assumed
         if mpp is None:
@@ -239,61 +209,3 @@ def is_slide(path: Path) -> bool:
         if not page.is_tiled or not tiff.series:
             return False
         return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
-
-
-def read_region(
-    path: Path, page: Any, box: tuple[int, int, int, int], near: NearTiles | None = None
-) -> Pixels:
-    """Decode the part of a tiled page from `top, left` to `bottom, right`, `[rows, columns, 3]`.
-
-    Tiles without data are white, as glass is.
-    """
-    near = near or NearTiles()
-    top, left, bottom, right = box
-    require_budget(path, bottom - top, right - left)
-    result = np.full((bottom - top, right - left, 3), 255, np.uint8)
-    across = -(-page.imagewidth // page.tilewidth)
-    for row in range(top // page.tilelength, -(-bottom // page.tilelength)):
-        for column in range(left // page.tilewidth, -(-right // page.tilewidth)):
-            tile = near.get(path, page, row * across + column)
-            if tile is None:
-                continue
-            first, start = row * page.tilelength, column * page.tilewidth
-            upper, lower = max(top, first), min(bottom, first + len(tile))
-            begin, end = max(left, start), min(right, start + tile.shape[1])
-            part = tile[upper - first : lower - first, begin - start : end - start]
-            result[upper - top : lower - top, begin - left : end - left] = part
-    return result
-
-
-def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
-    offset, count = page.dataoffsets[index], page.databytecounts[index]
-    if not count:
-        return None
-    file = page.parent.filehandle
-    file.seek(offset)
-    data = file.read(count)
-    if len(data) < count:
-        raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
-    tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-    if tile is None:
-        return None
-    values = np.asarray(tile).reshape(-1, *tile.shape[-2:])[: shape[1], : shape[2]]
-    if values.dtype != np.uint8 or values.shape[2] < 3:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
-    return values[..., :3]
-
-
-def _levels(path: Path, tiff: TiffFile) -> tuple[Level, ...]:
-    if not tiff.series:
-        raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
-    pages: list[Any] = [level.keyframe for level in tiff.series[0].levels]
-    first = pages[0]
-    if max(first.imagelength, first.imagewidth) > _SIDE_BUDGET:
-        raise TooLargeError(path, Reason.TOO_LARGE, f"a side of more than {_SIDE_BUDGET} px")
-    tiled = [page for page in pages if page.is_tiled]
-    if not first.is_tiled:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
-    if any(page.tilelength * page.tilewidth > PIXEL_BUDGET for page in tiled):
-        raise TooLargeError(path, Reason.TOO_LARGE, "tiles beyond the pixel budget")
-    return tuple(Level(page, first.imagewidth / page.imagewidth) for page in tiled)

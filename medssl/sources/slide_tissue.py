@@ -53,6 +53,8 @@ class Tissue(NamedTuple):
 
 def tissue_tiles(slide: Slide, wishes: TileWishes) -> Iterator[tuple[int, Decoded]]:
     """Yield the tiles with enough tissue and no ink, and their frames."""
+    if 0 in slide.grid:
+        return
     found = find_tissue(slide)
     is_wanted = (found.tissue >= max(wishes.tissue, _LEAST_TISSUE)) & (found.ink <= _MOST_INK)
     for frame in np.flatnonzero(is_wanted):

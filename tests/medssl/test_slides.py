@@ -1,5 +1,7 @@
 """Whole slides: which tiles, from which level, and what is left out."""
 
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from medssl.scanning.scan import scan
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, is_slide, open_slide, read_region
+from medssl.sources.slide import Cut, is_slide, open_slide
+from medssl.sources.slide_pyramid import read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
 
 Pixels = NDArray[np.uint8]
@@ -263,3 +266,30 @@ def test_slides_train_and_their_report_shows_the_tiles(tmp_path: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Tiles of the slides" in page
     assert page.count("40 tiles of 64 px at 0.5 um") == 2
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_slide_is_read_or_has_a_reason_of_its_own(tmp_path: Path, seed: int) -> None:
+    data = bytearray(slide_bytes())
+    rng = np.random.default_rng(seed)
+    tags = data.find(b"Aperio") - 300  # where the first page is described
+    for place in (*rng.integers(0, len(data), 3), *rng.integers(tags, tags + 300, 2)):
+        data[place] = rng.integers(0, 256)
+    (tmp_path / "a.svs").write_bytes(data)
+    wishes = USUAL_TILES._replace(cut=Cut(64, 0.5))
+    outcome = read_file(tmp_path, Found("a.svs", "stamp"), SiteKey(b"k"), wishes)
+    assert outcome.aside is None or outcome.aside.reason != Reason.READER_BUG, outcome.aside
+
+
+@lru_cache
+def slide_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_slide(Path(folder) / "a.svs", specimen(256, 256), compression="jpeg")
+        return path.read_bytes()
+
+
+def test_a_slide_smaller_than_a_tile_has_none(tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.svs", specimen(128, 128))
+    outcome = read_file(tmp_path, Found("a.svs", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is not None
+    assert outcome.aside.reason == Reason.NO_PIXELS
