@@ -74,4 +74,7 @@ def _overview(slide: Slide, frames: NDArray[np.int32]) -> NDArray[np.uint8]:
         left, right = (round((column + end) * slide.step * scale[1]) for end in (0, 1))
         is_pale[top:bottom, left:right] = False
     overview[is_pale] += _PALE * (255 - overview[is_pale])
-    return overview.round().astype(np.uint8)
+    free = [max(overview.shape[:2]) - side for side in overview.shape[:2]]
+    margins = [(each // 2, each - each // 2) for each in free]  # as glass, not as night
+    square = np.pad(overview, (*margins, (0, 0)), constant_values=255)
+    return square.round().astype(np.uint8)
