@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
+from medssl.errors import DataError
+
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
@@ -82,7 +84,7 @@ class CrashProofPool(Generic[JobT, ResultT]):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _one_by_one(self, chunk: list[JobT]) -> Iterator[ResultT]:
-        pool = self._start(1)
+        pool = self._start_one()
         try:
             for job in chunk:
                 began = time.monotonic()
@@ -90,10 +92,29 @@ class CrashProofPool(Generic[JobT, ResultT]):
                     yield from self._submit(pool, [job]).result()
                 except BrokenProcessPool:
                     pool.shutdown(wait=False)
-                    pool = self._start(1)
+                    pool = self._start_one()
                     yield self._on_crash(job, time.monotonic() - began)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _start_one(self) -> ProcessPoolExecutor:
+        """Start a process and see that it lives, so that no job is blamed for its death.
+
+        Raises:
+            DataError: It does not.
+        """
+        pool = self._start(1)
+        try:
+            with _ctrl_c_waits():
+                future = pool.submit(_nothing)
+            future.result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "no worker process lives long enough to read a file; give it more memory"
+                " (memory_gb), and in a script of your own call the scan below"
+                " if __name__ == '__main__'"
+            ) from error
+        return pool
 
     def _submit(self, pool: ProcessPoolExecutor, jobs: list[JobT]) -> Future[list[ResultT]]:
         """Hand over `jobs`; a process that starts for them inherits that Ctrl-C is not for it."""
@@ -102,6 +123,10 @@ class CrashProofPool(Generic[JobT, ResultT]):
 
     def _start(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(workers, get_context("spawn"), self._initializer)
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

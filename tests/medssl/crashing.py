@@ -40,3 +40,8 @@ def read_slowly(
         return worker.read_files(root, key, seconds, wishes, files)
     finally:
         worker.read_file = real
+
+
+def die_at_once() -> None:
+    """Kill the process that starts."""
+    os.kill(os.getpid(), signal.SIGKILL)

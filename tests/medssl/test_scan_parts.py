@@ -25,7 +25,7 @@ from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
 from medssl.scanning.walk import Found, walk
 from medssl.scanning.worker import read_file
-from tests.medssl.crashing import die_of, minus, read_slowly
+from tests.medssl.crashing import die_at_once, die_of, minus, read_slowly
 from tests.medssl.make import colours, hospital, nifti, ramp, write_dicom, write_png
 
 KEY = SiteKey(b"test")
@@ -47,6 +47,14 @@ def test_a_process_that_dies_costs_only_the_job_at_fault() -> None:
     work = partial(die_of, frozenset({7}))
     pool = CrashProofPool(work, minus, workers=2, chunk=2)
     assert sorted(pool.run(list(range(1, 12)))) == [-7, *(n for n in range(1, 12) if n != 7)]
+
+
+@pytest.mark.slow
+def test_processes_that_cannot_start_are_no_fault_of_the_jobs() -> None:
+    work = partial(die_of, frozenset())
+    pool = CrashProofPool(work, minus, workers=1, chunk=2, initializer=die_at_once)
+    with pytest.raises(DataError, match="no worker process lives"):
+        list(pool.run([1, 2, 3]))
 
 
 @pytest.mark.slow
