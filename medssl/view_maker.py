@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from medssl.config import Dims
 from medssl.transforms.base import BatchedTransform
+from medssl.transforms.resizing import resize
 from sslcore.errors import ShapeError
 from sslcore.random import SampleRandom, derive_keys
 from sslcore.views import ViewBatch
@@ -108,7 +108,7 @@ class MultiViewMaker:
             pixels: As for a call.
         """
         self._require_channels(pixels)
-        images = resize(to_unit(pixels), self.image_size)
+        images = resize(to_unit(pixels), [self.image_size] * self.dims)
         mean, std = self._statistics(images.device)
         return images.sub_(mean).div_(std)
 
@@ -163,15 +163,3 @@ def to_unit(pixels: Tensor) -> Tensor:
     if pixels.dtype == torch.uint16:
         return pixels.to(torch.float32).mul_(1 / 65535)
     return pixels.to(torch.float32, copy=True)
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Return whole images or volumes at another size, `[batch, channels, size, size(, size)]`."""
-    sides = [size] * (images.ndim - 2)
-    if list(images.shape[2:]) == sides:
-        return images
-    if images.ndim == 4:
-        return F.interpolate(images, sides, mode="bilinear", antialias=True)
-    smaller = [min(side, size) for side in images.shape[2:]]
-    averaged = F.interpolate(images, smaller, mode="area")  # there is no antialias for volumes
-    return averaged if smaller == sides else F.interpolate(averaged, sides, mode="trilinear")

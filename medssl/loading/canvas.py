@@ -7,6 +7,7 @@ by which an encoder could tell scanners or patients apart.
 
 import math
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
+from medssl.transforms.resizing import resize
 
 MARGIN = 1.15  # of the canvas over the view, so that a crop of the whole shrinks only a little
 _LOADING = threading.Lock()
@@ -110,12 +112,26 @@ def to_canvas(display: npt.NDArray[np.float32], side: int, channels: int) -> Ten
     image = _with_channels(torch.from_numpy(np.ascontiguousarray(display)), channels)
     rows, columns = image.shape[1:]
     scale = side / max(rows, columns)
-    fitted = (max(1, round(rows * scale)), max(1, round(columns * scale)))
-    if fitted != (rows, columns):
-        image = F.interpolate(image[None], fitted, mode="bilinear", antialias=True)[0]
-    if fitted != (side, side):
-        image = F.pad(image[None], _margins(fitted, side), mode="replicate")[0]
-    stored: Tensor = image.clamp(0, 1).mul(65535).round().to(torch.uint16)
+    return fit(image, (max(1, round(rows * scale)), max(1, round(columns * scale))), side)
+
+
+def fit(image: Tensor, sides: Sequence[int], canvas: int) -> Tensor:
+    """Resize an image or a volume, and put it in the middle of a canvas, its borders repeated.
+
+    Args:
+        image: `[channels, *old sides]`, of two or three sides, 0 to 1.
+        sides: The new ones, up to `canvas`.
+        canvas: Every side of the result, px.
+
+    Returns:
+        `[channels, canvas, canvas(, canvas)]`, uint16, 65535 for 1.
+    """
+    fitted = resize(image[None], sides)
+    free = [canvas - side for side in reversed(sides)]  # the last side first, as padding has it
+    margins = [part for gap in free for part in (gap // 2, gap - gap // 2)]
+    if any(margins):
+        fitted = F.pad(fitted, margins, mode="replicate")
+    stored: Tensor = fitted[0].clamp(0, 1).mul(65535).round().to(torch.uint16)
     return stored
 
 
@@ -125,10 +141,3 @@ def _with_channels(image: Tensor, channels: int) -> Tensor:
     if channels == 1:
         return (torch.tensor(_LUMA)[:, None, None] * image).sum(dim=0, keepdim=True)
     return image.expand(3, -1, -1)
-
-
-def _margins(fitted: tuple[int, int], side: int) -> tuple[int, int, int, int]:
-    """Return left, right, top, bottom, the image in the middle."""
-    free_rows, free_columns = side - fitted[0], side - fitted[1]
-    left, top = free_columns // 2, free_rows // 2
-    return left, free_columns - left, top, free_rows - top

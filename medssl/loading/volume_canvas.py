@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
-from torch.nn import functional as F
 
 from medssl.errors import Reason, UnreadableFileError
 from medssl.intensity import Window, show_volume
+from medssl.loading.canvas import fit
 from medssl.manifest import Manifest
 from medssl.volumes.geometry import Geometry
 from medssl.volumes.read import read_volume
@@ -74,19 +74,10 @@ def to_cube(
     Returns:
         `[1, side, side, side]`, uint16, 65535 for 1.
     """
-    volume = torch.from_numpy(np.ascontiguousarray(shown))[None, None]
+    volume = torch.from_numpy(np.ascontiguousarray(shown))[None]
     lengths = [count * step for count, step in zip(shown.shape, spacing_mm, strict=True)]
     fitted = [max(1, round(length * side / max(lengths))) for length in lengths]
-    smaller = [min(now, wanted) for now, wanted in zip(shown.shape, fitted, strict=True)]
-    if smaller != list(shown.shape):  # averages, so that no voxel is skipped
-        volume = F.interpolate(volume, smaller, mode="area")
-    if smaller != fitted:
-        volume = F.interpolate(volume, fitted, mode="trilinear")
-    free = [side - length for length in fitted]
-    margins = [part for gap in reversed(free) for part in (gap // 2, gap - gap // 2)]
-    cube = F.pad(volume, margins, mode="replicate")[0]
-    stored: Tensor = cube.clamp(0, 1).mul(65535).round().to(torch.uint16)
-    return stored
+    return fit(volume, fitted, side)
 
 
 def _turned(
