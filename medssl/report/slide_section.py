@@ -66,13 +66,10 @@ def _strip(manifest: Manifest, tiles: pl.DataFrame) -> Strip:
 def _overview(slide: Slide, frames: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Return the slide, pale where there is no tile."""
     overview = slide.overview(_OVERVIEW).astype(np.float32)
-    page = slide.levels[0].page
-    scale = len(overview) / page.imagelength, overview.shape[1] / page.imagewidth
+    rows, columns = slide.edges(*overview.shape[:2])
     is_pale = np.ones(overview.shape[:2], np.bool_)
     for row, column in zip(*np.divmod(frames, slide.grid[1]), strict=True):
-        top, bottom = (round((row + end) * slide.step * scale[0]) for end in (0, 1))
-        left, right = (round((column + end) * slide.step * scale[1]) for end in (0, 1))
-        is_pale[top:bottom, left:right] = False
+        is_pale[rows[row] : rows[row + 1], columns[column] : columns[column + 1]] = False
     overview[is_pale] += _PALE * (255 - overview[is_pale])
     free = [max(overview.shape[:2]) - side for side in overview.shape[:2]]
     margins = [(each // 2, each - each // 2) for each in free]  # as glass, not as night

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from tifffile import TiffFile
 
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts
 from medssl.sources.reading import reading, require_frame
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, read_levels, read_region
+from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
-KNOWN = frozenset(("svs", "ndpi", "scn", "philips"))
-UNKNOWN = frozenset(("bif", "qpi", "avs", "ndtiff"))  # slides, but not of this reader
+Places = NDArray[np.int64]
 ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
@@ -141,6 +141,25 @@ class Slide:
             parts.append(np.asarray(Image.fromarray(region).reduce(shrink)))
         return np.concatenate(parts)
 
+    def edges(self, rows: int, columns: int) -> tuple[Places, Places]:
+        """Return where the tiles begin and end in a picture of the whole slide, down and across.
+
+        Args:
+            rows: Of the picture, such as `overview` gives it.
+            columns: Likewise.
+
+        Returns:
+            One place more than there are tiles, px.
+        """
+        page = self.levels[0].page
+        down = self._edges_along(self.grid[0], rows, page.imagelength)
+        return down, self._edges_along(self.grid[1], columns, page.imagewidth)
+
+    def _edges_along(self, count: int, side: int, whole: int) -> Places:
+        places = np.arange(count + 1) * self.step * (side / whole)
+        edges: Places = np.rint(places).astype(np.int64).clip(0, side)
+        return edges
+
     def _level_for(self, factor: float) -> Level:
         """Return the smallest level that still has all that is wanted at `factor`."""
         fitting = [level for level in self.levels if level.factor <= factor * 1.01]
@@ -181,11 +200,9 @@ def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
             wanted, its pixels are no 8-bit colours, or it is of a format without a reader here.
         TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
     """
-    with reading(path, "header"):
-        tiff = TiffFile(path)
-    with tiff:
+    with open_tiff_file(path) as tiff:
         with reading(path, "pyramid"):
-            if UNKNOWN & tiff.flags:
+            if UNREAD_SLIDES & tiff.flags:
                 detail = "a whole slide of a format that has no reader yet"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
             levels = read_levels(path, tiff)
@@ -202,8 +219,8 @@ def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
 
 def is_slide(path: Path) -> bool:
     """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large."""
-    with reading(path, "header"), TiffFile(path) as tiff:
-        if (KNOWN | UNKNOWN) & tiff.flags:
+    with open_tiff_file(path) as tiff, reading(path, "header"):
+        if (SLIDES | UNREAD_SLIDES) & tiff.flags:
             return True
         page: Any = tiff.pages[0]
         if not page.is_tiled or not tiff.series:

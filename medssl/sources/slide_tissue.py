@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medssl.sources.decoded import Decoded
-from medssl.sources.slide import Cut, Slide
+from medssl.sources.slide import Cut, Places, Slide
 
 Shares = NDArray[np.float64]
 
@@ -80,9 +79,8 @@ def find_tissue(slide: Slide) -> Tissue:
     """
     overview = slide.overview(min(_MOST, _PER_TILE * max(slide.grid)))
     ink, stained = look(overview)
-    page = slide.levels[0].page
-    scale = (len(overview) / page.imagelength, overview.shape[1] / page.imagewidth)
-    return Tissue(*(_shares(mask, slide, scale) for mask in (stained, ink)))
+    edges = slide.edges(*ink.shape)
+    return Tissue(*(_shares(mask, *edges) for mask in (stained, ink)))
 
 
 def look(overview: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -107,6 +105,8 @@ def focus(tile: NDArray[np.uint8]) -> float:
 
 def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Open and close the mask by 3 x 3 px; what lies at the rim goes on beyond it."""
+    from scipy import ndimage  # noqa: PLC0415, a third of the start of a process, for slides only
+
     square, rim = np.ones((3, 3), np.bool_), 3
     wide = np.pad(mask, rim, mode="edge")
     wide = ndimage.binary_closing(ndimage.binary_opening(wide, square), square)
@@ -140,13 +140,10 @@ def _otsu(values: NDArray[np.float32]) -> float:
     return float(edges[1:][valid][np.argmax(between)])
 
 
-def _shares(mask: NDArray[np.bool_], slide: Slide, scale: tuple[float, float]) -> Shares:
-    """Return the mean of the mask in each tile."""
+def _shares(mask: NDArray[np.bool_], rows: Places, columns: Places) -> Shares:
+    """Return the mean of the mask in each tile; see `Slide.edges`."""
     sums = np.pad(mask.cumsum(axis=0).cumsum(axis=1).astype(np.float64), ((1, 0), (1, 0)))
-    rows, columns = (
-        np.rint(np.arange(count + 1) * slide.step * each).astype(int).clip(0, side)
-        for count, each, side in zip(slide.grid, scale, mask.shape, strict=True)
-    )
     inside = np.diff(np.diff(sums[np.ix_(rows, columns)], axis=0), axis=1)
     areas = np.outer(np.diff(rows), np.diff(columns))
-    return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
+    shares: Shares = np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
+    return shares

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile
+from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.raster import flatten, upright
 from medssl.sources.reading import reading, require_budget, require_frame
+from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _NAMES = {
     PHOTOMETRIC.MINISBLACK: "MONOCHROME2",
@@ -25,7 +26,6 @@ _NAMES = {
     PHOTOMETRIC.YCBCR: "RGB",  # tifffile converts it
     PHOTOMETRIC.SEPARATED: "RGB",  # CMYK, converted here
 }
-_SLIDES = frozenset(("svs", "ndpi", "scn", "bif", "philips", "qpi", "avs", "ndtiff"))
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another page
 
 
@@ -64,11 +64,9 @@ def open_tiff(path: Path) -> Iterator[TiffPages]:
         UnsupportedImageError: A whole-slide image.
         TooLargeError: A page of more than the pixel budget.
     """
-    with reading(path, "header"):
-        tiff = TiffFile(path)
-    with tiff:
+    with open_tiff_file(path) as tiff:
         with reading(path, "pages"):
-            if _SLIDES & tiff.flags:
+            if (SLIDES | UNREAD_SLIDES) & tiff.flags:
                 detail = "whole-slide image: no reader yet"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
             every: list[Any] = list(tiff.pages)

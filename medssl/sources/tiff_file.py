@@ -1,0 +1,25 @@
+"""What readers of images and of slides in TIFF share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tifffile import TiffFile
+
+from medssl.sources.reading import reading
+
+SLIDES = frozenset(("svs", "ndpi", "scn", "philips"))  # as tifffile names them
+UNREAD_SLIDES = frozenset(("bif", "qpi", "avs", "ndtiff"))  # slides, but without a reader here
+
+
+@contextmanager
+def open_tiff_file(path: Path) -> Iterator[TiffFile]:
+    """Open a TIFF or BigTIFF file; the pages are read when they are asked for.
+
+    Raises:
+        UnreadableFileError: It is none, or damaged.
+    """
+    with reading(path, "header"):
+        tiff = TiffFile(path)
+    with tiff:
+        yield tiff
