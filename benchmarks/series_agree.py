@@ -21,11 +21,11 @@ from record import data_folder, keep
 from medssl.config import ScanConfig
 from medssl.manifest import read_manifest
 from medssl.scanning.scan import scan
+from medssl.sources.volume import LPS
 from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume
 
 FOLDERS = ("dicom_mr_series", "dicom_enhanced_mr")
-TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class Reference(NamedTuple):
@@ -88,7 +88,7 @@ def measure(folder: Path) -> dict[str, Any]:
         volume = read_volume(manifest, slices)
         if volume.geometry.affine is None:
             raise AssertionError("a DICOM volume without a geometry")
-        values, affine = canonical(volume.values, TO_RAS @ volume.geometry.affine)
+        values, affine = canonical(volume.values, LPS @ volume.geometry.affine)
         compared = [
             compare(values, affine, one) for one in known if one.values.shape == values.shape
         ]

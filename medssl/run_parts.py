@@ -19,6 +19,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import choose_backbone, image_shape, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
 from medssl.view_maker import MultiViewMaker
+from medssl.volumes.samples import as_samples
 from sslcore.device import share_batch_statistics
 from sslcore.errors import ConfigError
 from sslcore.methods.method import ViewMethod
@@ -62,7 +63,7 @@ class RunParts:
 def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     """Build the parts from the files in `folder`; every process does the same."""
     config = folder.read_config()
-    every = read_manifest(folder.manifest)
+    every = as_samples(read_manifest(folder.manifest), config.data.dims)
     manifest = training_rows(every, config.data)
     channels, canvas = image_shape(config)
     dataset = CanvasDataset(

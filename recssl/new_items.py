@@ -21,8 +21,6 @@ from sslcore.numerics import unit_rows
 from sslcore.tables import require_parquet, write_parquet
 from sslcore.training.checkpoint import load_encoder_weights
 
-_EITHER = "give either --features of the new items, or --history of who had them"
-
 
 def embed_new_items(
     run: Path,
@@ -52,15 +50,14 @@ def embed_new_items(
     if out.exists():
         raise OutputError(f"{out} already exists; give another --out, or remove it")
     require_parquet(out)
-    if features is not None and history is not None:
-        raise ConfigError(_EITHER)
-    if history is not None:
+    if history is not None and features is None:
         found = items_from_users(run, config, history)
-    elif features is not None:
+    elif features is not None and history is None:
         table = read_features(features, "item", pl.String())
         found = items_from_features(run, config, table)
     else:
-        raise ConfigError(_EITHER)
+        message = "give either --features of the new items, or --history of who had them"
+        raise ConfigError(message)
     write_parquet(found, out)
     return found
 

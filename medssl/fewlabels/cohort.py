@@ -18,6 +18,7 @@ from medssl.labels import folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, tell_burned_in, training_rows, usable_images
 from medssl.run_folder import RunFolder
+from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 
 
@@ -100,7 +101,8 @@ def gather_cohort(
         DataError: Data, labels or split cannot be worked with; the message has the way out.
     """
     settings = run.read_config().data
-    manifest = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
+    given = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
+    manifest = as_samples(given, settings.dims)
     every = _label(usable_images(manifest, settings), config)
     labelled = every.where(pl.col("label").is_not_null())
     hidden = tell_burned_in(manifest, settings)

@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation
 from torch import Tensor
 
-from medssl.errors import Reason, UnreadableFileError
 from medssl.intensity import Window, show_volume
 from medssl.loading.canvas import fit
 from medssl.manifest import Manifest
+from medssl.sources.volume import LPS, turn_to
 from medssl.volumes.geometry import Geometry
 from medssl.volumes.read import read_volume
 
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_AXES = ("S", "P", "L")
+_AXES = "SPL"  # slices to the head, rows to the back, columns to the left
 
 
 class VolumeReader:
@@ -87,10 +86,7 @@ def _turned(
     spacing = geometry.spacing_mm
     if geometry.affine is None or spacing is None:
         return shown, (1.0, 1.0, 1.0)
-    found = io_orientation(_TO_RAS @ geometry.affine)
-    if np.isnan(found).any():
-        raise UnreadableFileError(path, Reason.CORRUPT, "slices that lie on top of each other")
-    change = ornt_transform(found, axcodes2ornt(_AXES))
+    change = turn_to(_AXES, path, LPS @ geometry.affine)
     order = np.argsort(change[:, 0])
     first, second, third = (spacing[axis] for axis in order)
     return np.asarray(apply_orientation(shown, change), np.float32), (first, second, third)

@@ -105,7 +105,7 @@ def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> It
         rows: list[Row] = []
         sharpness: list[float] = []
         for frame, decoded in tissue_tiles(slide, wishes):
-            rows.append({**shared, **facts, **_image(decoded, file.path, member, frame, key)})
+            rows.append({**shared, **facts, **_image(decoded, file, member, frame, key)})
             sharpness.append(focus(decoded.values))
     return compress(rows, in_focus(sharpness))
 
@@ -114,11 +114,10 @@ def _file_rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row
     with open_image(path, kind) as reader:
         facts = reader.facts
         shared = {"path": file.path, "kind": kind, "stamp": file.stamp, **_identity(facts, key)}
-        series = facts.series_uid or file.path
+        series = facts.series_uid
         for frame in range(facts.frames):
             decoded = reader.decode(frame)
-            image = _image(decoded, file.path, None, frame, key)
-            yield {**shared, **image, **_place(decoded.place, series, key)}
+            yield {**shared, **_image(decoded, file, None, frame, key, series=series)}
 
 
 def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
@@ -134,10 +133,8 @@ def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
             }
             for frame in range(member.count):
                 label = member.labels[frame] if member.labels else None
-                decoded = reader.decode(frame)
-                image = _image(decoded, file.path, member.name, frame, key)
-                place = _place(decoded.place, f"{file.path}\n{member.name}", key)
-                yield {**shared, **image, **place, "label": label}
+                image = _image(reader.decode(frame), file, member.name, frame, key)
+                yield {**shared, **image, "label": label}
 
 
 def _identity(facts: FileFacts, key: SiteKey) -> Row:
@@ -154,23 +151,20 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
     }
 
 
-def _place(place: Place | None, series: str, key: SiteKey) -> Row:
-    if place is None:
-        return {}
-    plane = place.plane
-    return {
-        "plane": None if plane is None else [*plane.position, *plane.right, *plane.down],
-        "moment": list(place.moment),
-        "stack": key.hash("stack", series, *place.stack),
-    }
-
-
-def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: SiteKey) -> Row:
+def _image(
+    decoded: Decoded,
+    file: Found,
+    member: str | None,
+    frame: int,
+    key: SiteKey,
+    *,
+    series: str | None = None,
+) -> Row:
     rows, columns = decoded.values.shape[:2]
     spacing = decoded.spacing_mm or (None, None)
     content = content_of(decoded)
     return {
-        "sample": key.hash("sample", path, member or "", str(frame)),
+        "sample": key.hash("sample", file.path, member or "", str(frame)),
         "frame": frame,
         "rows": rows,
         "columns": columns,
@@ -181,4 +175,16 @@ def _image(decoded: Decoded, path: str, member: str | None, frame: int, key: Sit
         "spacing_column_mm": spacing[1],
         "spacing_slice_mm": decoded.spacing_slice_mm,
         "content": None if content.is_blank else content.hash,
+        **_place(decoded.place, series or "\n".join(filter(None, (file.path, member))), key),
+    }
+
+
+def _place(place: Place | None, series: str, key: SiteKey) -> Row:
+    if place is None:
+        return {}
+    plane = place.plane
+    return {
+        "plane": None if plane is None else [*plane.position, *plane.right, *plane.down],
+        "moment": list(place.moment),
+        "stack": key.hash("stack", series, *place.stack),
     }

@@ -193,10 +193,7 @@ def _as_array(voxels: Voxels, data: bytes) -> Values:
 def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, NDArray[np.float64]]:
     """Return slices as DICOM shows them, and the affine from slice, row, column to mm in LPS."""
     placed = _with_all_axes(LPS if voxels.affine is None else voxels.affine, voxels.shape)
-    found = io_orientation(placed)
-    if np.isnan(found).any():
-        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
-    change = ornt_transform(found, axcodes2ornt(("L", "P", "S")))
+    change = turn_to("LPS", path, placed)
     lps = apply_orientation(values, change)  # [to the left, to the back, to the head, time, ...]
     affine = LPS @ placed @ inv_ornt_aff(change, voxels.shape[:3])
     across = _acquired_across(voxel_sizes(affine), lps.shape[:3])
@@ -212,6 +209,24 @@ def _turn(path: Path, voxels: Voxels, values: Values) -> tuple[Values, NDArray[n
     copied = np.ascontiguousarray(planes, planes.dtype.newbyteorder("="))
     flat = copied.reshape(-1, *planes.shape[2:])
     return flat, affine[:, (across, rows, columns, 3)]
+
+
+def turn_to(axes: str, path: Path, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return which axes of an array to swap and flip, as nibabel's `apply_orientation` takes it.
+
+    Args:
+        axes: Where the axes of the result shall go, such as `LPS`.
+        path: The file, for errors.
+        affine: From indices of the array to mm in RAS, `[4, 4]`.
+
+    Raises:
+        UnreadableFileError: The affine lacks an axis.
+    """
+    found = io_orientation(affine)
+    if np.isnan(found).any():
+        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
+    change: NDArray[np.float64] = ornt_transform(found, axcodes2ornt(tuple(axes)))
+    return change
 
 
 def _with_all_axes(affine: NDArray[np.float64], sides: tuple[int, ...]) -> NDArray[np.float64]:

@@ -37,6 +37,19 @@ class NodeEncoder(nn.Module, ABC):
         return rows[: self.num_users], rows[self.num_users :]
 
 
+def embedding_rows(rows: int, dim: int, *, sparse: bool) -> nn.Embedding:
+    """Draw rows of length about 1 from torch's global generator.
+
+    Args:
+        rows: Their number.
+        dim: Columns.
+        sparse: Whether gradients hold only the rows of the batch.
+    """
+    table = nn.Embedding(rows, dim, sparse=sparse)
+    nn.init.normal_(table.weight, std=dim**-0.5)
+    return table
+
+
 class EmbeddingTable(NodeEncoder):
     """An encoder with one row of weights per node.
 
@@ -54,8 +67,7 @@ class EmbeddingTable(NodeEncoder):
             sparse: Whether gradients hold only the rows of the batch.
         """
         super().__init__(num_users, num_items, dim)
-        self.table = nn.Embedding(num_users + num_items, dim, sparse=sparse)
-        nn.init.normal_(self.table.weight, std=dim**-0.5)
+        self.table = embedding_rows(num_users + num_items, dim, sparse=sparse)
 
     @torch.no_grad()
     def start_from(self, users: Tensor, items: Tensor) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from recssl.encoders.encoder import NodeEncoder
+from recssl.encoders.encoder import NodeEncoder, embedding_rows
 from recssl.errors import DatasetError
 from recssl.graph import GraphView
 from sslcore.modules.heads import projection_mlp
@@ -138,7 +138,7 @@ class TwoTowers(NodeEncoder):
         towers: dict[str, nn.Module] = {}
         for side, table in sides:
             if not has_features(table):
-                towers[side] = _table(len(table), dim)
+                towers[side] = embedding_rows(len(table), dim, sparse=True)
                 continue
             spec = FeatureSpec.of(table)
             towers[side] = FeatureTower(spec, dim, hidden_dims)
@@ -182,12 +182,6 @@ class TwoTowers(NodeEncoder):
         device = next(self.parameters()).device
         rows: Tensor = tower(codes.to(device), numbers.to(device))
         return rows
-
-
-def _table(rows: int, dim: int) -> nn.Embedding:
-    table = nn.Embedding(rows, dim, sparse=True)
-    nn.init.normal_(table.weight, std=dim**-0.5)
-    return table
 
 
 def _codes(values: pl.Series, known: Sequence[str]) -> Tensor:
