@@ -16,9 +16,10 @@ from torch import Tensor
 from medssl.intensity import Window, show_volume
 from medssl.loading.canvas import fit
 from medssl.manifest import Manifest
+from medssl.manifest_paths import decode_path
 from medssl.sources.volume import LPS, turn_to
-from medssl.volumes.geometry import Geometry
-from medssl.volumes.read import read_volume
+from medssl.volumes.geometry import Geometry, volumes_of
+from medssl.volumes.read import Slices
 
 _AXES = "SPL"  # slices to the head, rows to the back, columns to the left
 
@@ -32,14 +33,12 @@ class VolumeReader:
             raise TypeError("expected a manifest of volumes, see medssl.volumes.samples")
         self.root = manifest.root
         self.is_array = bool((manifest.rows["kind"] == "npz").all())
-        self._manifest = manifest
         self._canvas = canvas
         self._channels = channels
         self._window = window
-        self._names: list[str] = manifest.rows["volume"].to_list()
-        wanted = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
-        parts = wanted.partition_by("volume", as_dict=True)
-        self._slices = {str(name): part.sort("slice") for (name,), part in parts.items()}
+        kept = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
+        found = {rows["volume"][0]: Slices.of(rows) for rows in volumes_of(kept)}
+        self._volumes = [found[name] for name in manifest.rows["volume"]]
 
     def read(self, index: int) -> Tensor:
         """Return the cube of one row, uint16, `[channels, canvas, canvas, canvas]`.
@@ -47,15 +46,13 @@ class VolumeReader:
         Raises:
             IngestError: A slice cannot be read any more.
         """
-        slices = self._slices[self._names[index]]
-        volume = read_volume(self._manifest, slices)
-        about = slices.row(0, named=True)
-        shown = show_volume(
-            volume.values, self._window, modality=about["modality"], bits=about["bits"]
-        )
-        if about["photometric"] == "MONOCHROME1":
+        slices = self._volumes[index]
+        values = slices.read(self.root)
+        shown = show_volume(values, self._window, modality=slices.modality, bits=slices.bits)
+        if slices.photometric == "MONOCHROME1":
             shown = 1 - shown
-        turned, spacing = _turned(self._manifest.file(about["path"]), shown, volume.geometry)
+        first = self.root / decode_path(slices.images[0][0])
+        turned, spacing = _turned(first, shown, slices.geometry)
         cube = to_cube(turned, spacing, self._canvas)
         return cube.expand(self._channels, -1, -1, -1).contiguous()
 

@@ -26,7 +26,7 @@ from medssl.sources.slide import is_slide, open_slide
 from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "5"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "6"  # raised when rows of an unchanged file may come out differently
 
 Row = dict[str, Any]
 

@@ -21,6 +21,7 @@ _KEYWORDS = (
     "TemporalPositionIdentifier",
     "EchoNumbers",
     "EchoTime",
+    "DiffusionBValue",
     "SOPClassUID",
     "Modality",
     "ConversionType",

@@ -6,6 +6,7 @@ are never looked at.
 """
 
 import math
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -170,6 +171,8 @@ class Slide:
 def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     """Open a slide as the manifest says it is cut; the last ones stay open in each thread.
 
+    A forked process opens its own: one that it inherits shares the place in the file with others.
+
     Args:
         path: The file.
         member: See `Cut.member`.
@@ -179,7 +182,7 @@ def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     """
     with reading(path, "slide"):
         status = path.stat()
-    key = (path, member, status.st_mtime_ns, status.st_size)
+    key = (os.getpid(), path, member, status.st_mtime_ns, status.st_size)
     opened: dict[object, tuple[ExitStack, Slide]] = _OPENED.__dict__.setdefault("slides", {})
     if key not in opened:
         stack = ExitStack()

@@ -27,10 +27,10 @@ def _of_resolution(page: Any) -> float | None:
     tag, unit = page.tags.get("XResolution"), page.tags.get("ResolutionUnit")
     if tag is None or unit is None or int(unit.value) not in _UNIT_UM:
         return None
-    value = tag.value
-    numerator, denominator = value if isinstance(value, tuple) else (value, 1)
-    if not denominator or not numerator:
+    pair = tag.value if isinstance(tag.value, tuple) else (tag.value, 1)
+    if len(pair) != 2 or not all(isinstance(part, int | float) and part > 0 for part in pair):
         return None
+    numerator, denominator = pair
     return _plausible(_UNIT_UM[int(unit.value)] * denominator / numerator)
 
 

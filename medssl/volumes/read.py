@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -12,11 +13,10 @@ from numpy.typing import NDArray
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.intensity import rescaled
 from medssl.manifest import Manifest
+from medssl.manifest_paths import decode_path
 from medssl.sources.decoded import Values
 from medssl.sources.open import open_image
 from medssl.volumes.geometry import Geometry, geometry_of_rows
-
-_FILE = ("path", "kind", "member")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +32,82 @@ class Volume:
     geometry: Geometry
 
 
-def read_volume(manifest: Manifest, slices: pl.DataFrame) -> Volume:
-    """Read all slices of a volume; each file is opened once where its slices follow each other.
+class Slices(NamedTuple):
+    """What reading one volume needs, as plain values: a forked process must not call polars.
+
+    Attributes:
+        images: Path, kind, member and frame of each slice, in order.
+        size: Rows and columns.
+        geometry: Of the slices.
+        modality: As the manifest has it.
+        bits: Likewise.
+        photometric: Likewise.
+    """
+
+    images: tuple[tuple[str, str, str | None, int], ...]
+    size: tuple[int, int]
+    geometry: Geometry
+    modality: str | None
+    bits: int
+    photometric: str
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> Self:
+        """Collect it from the rows of one volume, in order.
+
+        Args:
+            rows: See `medssl.volumes.geometry.volumes_of`.
+        """
+        first = rows.row(0, named=True)
+        return cls(
+            tuple(rows.select("path", "kind", "member", "frame").iter_rows()),
+            (first["rows"], first["columns"]),
+            geometry_of_rows(rows),
+            first["modality"],
+            first["bits"],
+            first["photometric"],
+        )
+
+    def read(self, root: Path) -> NDArray[np.float32]:
+        """Read all slices; each file is opened once where its slices follow each other.
+
+        Args:
+            root: Folder of the paths.
+
+        Returns:
+            `[slices, rows, columns]`, in the unit of the modality.
+
+        Raises:
+            UnreadableFileError: A slice cannot be read, or is of another size than at the scan.
+            UnsupportedImageError: A volume in colour.
+        """
+        values = np.empty((len(self.images), *self.size), np.float32)
+        for number, (path, plane) in enumerate(self._planes(root)):
+            if plane.ndim == 3:
+                raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a volume in colour")
+            if plane.shape != self.size:
+                detail = "not of the size it had at the scan"
+                raise UnreadableFileError(path, Reason.CORRUPT, detail)
+            values[number] = plane
+        return values
+
+    def _planes(self, root: Path) -> Iterator[tuple[Path, Values]]:
+        for (name, kind, member), images in groupby(self.images, lambda image: image[:3]):
+            path = root / decode_path(name)
+            with open_image(path, kind, member) as reader:
+                for *_, frame in images:
+                    yield path, rescaled(reader.decode(frame))
+
+
+def read_volume(manifest: Manifest, rows: pl.DataFrame) -> Volume:
+    """Read one volume.
 
     Args:
         manifest: Names the root.
-        slices: The rows of one volume, in order: see `medssl.volumes.geometry.volumes_of`.
+        rows: As for `Slices.of`.
 
     Raises:
-        UnreadableFileError: A slice cannot be read, or is of another size than at the scan.
-        UnsupportedImageError: A volume in colour.
+        IngestError: As `Slices.read`.
     """
-    size = (slices["rows"][0], slices["columns"][0])
-    values = np.empty((len(slices), *size), np.float32)
-    for number, (path, plane) in enumerate(_planes(manifest, slices)):
-        if plane.ndim == 3:
-            raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a volume in colour")
-        if plane.shape != size:
-            raise UnreadableFileError(path, Reason.CORRUPT, "not of the size it had at the scan")
-        values[number] = plane
-    return Volume(values, geometry_of_rows(slices))
-
-
-def _planes(manifest: Manifest, slices: pl.DataFrame) -> Iterator[tuple[Path, Values]]:
-    rows = slices.select(*_FILE, "frame").iter_rows()
-    for (name, kind, member), frames in groupby(rows, lambda row: row[:3]):
-        path = manifest.file(name)
-        with open_image(path, kind, member) as reader:
-            for *_, frame in frames:
-                yield path, rescaled(reader.decode(frame))
+    slices = Slices.of(rows)
+    return Volume(slices.read(manifest.root), slices.geometry)

@@ -39,7 +39,7 @@ def as_samples(manifest: Manifest, dims: Dims) -> Manifest:
         *(_agreed(name) for name in _AGREED),
         pl.col("burned_in").drop_nulls().first(),
         pl.col("channels").max(),
-        pl.col("content"),
+        pl.col("content").sort_by("slice"),
     )
     about = about.with_columns(pl.col("content").map_elements(_content, return_dtype=pl.String))
     names = manifest.rows.columns

@@ -128,11 +128,24 @@ def test_values_are_in_the_unit_of_the_modality_slice_by_slice(tmp_path: Path) -
 )
 def test_what_a_series_mixes_is_taken_apart(tmp_path: Path, mixed: dict[str, Any]) -> None:
     write_series(tmp_path / "d", block(), "a", EchoTime=4.0)
-    write_series(tmp_path / "d", block() + 500, "b", **mixed)
+    write_series(tmp_path / "d", block() + 500, "b", **{"EchoTime": 4.0, **mixed})
     found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
     assert len(found) == 2
     for volume, more in zip(found, (0, 500), strict=True):
         np.testing.assert_array_equal(volume.values, block() + more)
+
+
+def test_diffusion_weights_stay_apart_where_an_image_is_missing(tmp_path: Path) -> None:
+    """Without the b-values the images at each place would be dealt out by their numbers."""
+    for weight in (0.0, 1000.0):
+        for place in range(1 if not weight else 0, 4):
+            number = place + (4 if weight else 0)
+            about = {"DiffusionBValue": weight, "InstanceNumber": number}
+            plane = block(4)[place] + int(weight)
+            write_slice(tmp_path / "d" / f"{number}.dcm", plane, 3.0 * place, **about)
+    few, many = sorted(volumes(tmp_path / "d"), key=lambda volume: len(volume.values))
+    np.testing.assert_array_equal(few.values, block(4)[1:])
+    np.testing.assert_array_equal(many.values, block(4) + 1000)
 
 
 @pytest.mark.parametrize("told", ["TemporalPositionIdentifier", "AcquisitionNumber", None])

@@ -1,9 +1,12 @@
 """Whole slides: which tiles, from which level, and what is left out."""
 
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -24,7 +27,8 @@ from medssl.scanning.scan import scan
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, is_slide, open_slide
+from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
+from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
 
@@ -293,3 +297,28 @@ def test_a_slide_smaller_than_a_tile_has_none(tmp_path: Path) -> None:
     outcome = read_file(tmp_path, Found("a.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
     assert outcome.aside.reason == Reason.NO_PIXELS
+
+
+def test_a_forked_process_opens_slides_of_its_own(tmp_path: Path) -> None:
+    """Else it would share the place in the file with its parent, and read what that looks for."""
+    path, member = write_slide(tmp_path / "a.svs", specimen()), Cut(64, 0.5).member
+    with open_tiles(path, member) as mine, open_tiles(path, member) as again:
+        assert mine is again
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            theirs = pool.submit(_address_of_slide, path, member).result()
+        assert theirs != id(mine)
+
+
+def _address_of_slide(path: Path, member: str) -> int:
+    with open_tiles(path, member) as slide:
+        return id(slide)
+
+
+@pytest.mark.parametrize(
+    "value", [b"what", (1, 0), (0, 1), (1, 2, 3), (20_000, (1, 2)), ("a", 1), (), -5, None]
+)
+def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
+    tags = {"XResolution": SimpleNamespace(value=value), "ResolutionUnit": SimpleNamespace(value=3)}
+    page = SimpleNamespace(tags=tags, description=None)
+    tiff = SimpleNamespace(pages=[page], flags=frozenset())
+    assert microns_per_pixel(cast("tifffile.TiffFile", tiff)) is None

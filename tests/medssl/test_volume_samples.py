@@ -1,5 +1,7 @@
 """Whole volumes as samples: what a row stands for, the cube it is read as, and a whole run."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import training_rows
 from medssl.scanning.scan import scan
 from medssl.volumes.samples import as_samples
+from tests.medssl.make import write_dicom
 
 SIDES = (12, 10, 8)  # to the right, to the front, to the head
 
@@ -196,3 +199,39 @@ def test_what_volumes_cannot_have_is_told(
     result = CliRunner().invoke(app, [*arguments, *words])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_copies_of_a_volume_under_other_names_have_the_same_content(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 900, (6, 8, 8)).astype(np.int16)
+    for name, order in (("a", range(6)), ("b", [3, 1, 5, 0, 4, 2])):
+        for place, number in enumerate(order):
+            about = {"SeriesInstanceUID": "1.2.3" + name, "ImagePositionPatient": [0, 0, place]}
+            path = tmp_path / "d" / name / f"{number}.dcm"
+            sides = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+            write_dicom(path, planes[place], **about, **sides)  # type: ignore[arg-type]
+    volumes = as_samples(scanned(tmp_path / "d"), 3).rows
+    assert len(volumes) == 2
+    assert volumes["content"].n_unique() == 1
+
+
+def test_volumes_that_do_not_fit_the_cache_are_read_by_loader_processes(tmp_path: Path) -> None:
+    """In a process of its own, which would not end if a forked reader waited for a lock."""
+    for number in range(8):
+        write_volume(tmp_path / "d" / f"{number}.nii", number)
+    out = tmp_path / "run"
+    words = [
+        "pretrain",
+        str(tmp_path / "d"),
+        "--out",
+        str(out),
+        "--dims",
+        "3",
+        "--image-size",
+        "16",
+    ]
+    small = ["backbone.name=resnet10", "backbone.width=8", "run.steps=3", "run.batch_size=4"]
+    settings = [*small, "data.workers=1", "data.cache_gb=0", "run.device=cpu"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "medssl.cli", *words, *sets]
+    subprocess.run(command, check=True, timeout=180, capture_output=True)
+    assert (out / "encoder.safetensors").exists()
