@@ -39,6 +39,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from medssl.view_maker import move_canvases
+from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.errors import ConfigError
@@ -77,7 +78,7 @@ def distill(
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     teacher = load_classifier(results, device=fabric.device)
     spec = student_spec(teacher.spec, config)
-    labelled = read_manifest(results / "manifest.parquet")
+    labelled = as_samples(read_manifest(results / "manifest.parquet"), spec.dims)
     described = _read_metrics(results / "metrics.json")
     _require_unseen_test(labelled, teacher)
     by_patient = described["split"] != "image"
@@ -153,7 +154,8 @@ def _unlabelled(
     """Return the images to learn from: no copy of a test image, and none of a test patient."""
     folder = RunFolder(run)
     if data is not None:
-        images = open_data(data, progress=progress)
+        given = open_data(data, progress=progress)
+        images = as_samples(given, 2 if labelled.slices is None else 3)
         if folder.config.exists():
             images = usable_images(images, folder.read_config().data)
     elif folder.manifest.exists():

@@ -33,6 +33,7 @@ from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
 from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder
+from medssl.volumes.samples import as_slices
 from sslcore.config import Section, dump_config
 from sslcore.console import Progress
 from sslcore.device import build_fabric
@@ -181,7 +182,7 @@ def write_results(
         (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         write_parquet(predictions, draft / "predictions.parquet")
         write_parquet(embeddings, draft / "embeddings.parquet")
-        write_manifest(manifest, draft / "manifest.parquet")
+        write_manifest(as_slices(manifest), draft / "manifest.parquet")
         classifier.store(draft)
 
 

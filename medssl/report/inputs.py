@@ -89,7 +89,7 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
         run=run,
         manifest=manifest,
         has_images=has_images,
-        gallery=labelled if has_labelled else _gallery(manifest, config) if has_images else None,
+        gallery=_gallery(labelled if has_labelled else manifest if has_images else None, config),
         rejected=_read_rejected(run, config),
         log=read_log(run / LOG) if run else [],
         health=read_log(run / "health.jsonl") if run else [],

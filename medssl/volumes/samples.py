@@ -16,8 +16,9 @@ def as_samples(manifest: Manifest, dims: Dims) -> Manifest:
     """Return the manifest as it is, or with one row for each volume.
 
     The row of a volume is that of its middle slice, which stands for it in pictures, under the name
-    of the volume. What its slices do not agree on, such as a label, is null; text is suspected if
-    it is in one of them. Images of no volume are left out.
+    of the volume. The label of one slice is that of the volume; where slices contradict each other,
+    it is null, and so is whatever else they should agree on. Text is suspected if it is in one of
+    them. Images of no volume are left out.
 
     Args:
         manifest: As it was read; one of volumes is returned as it is.
@@ -52,6 +53,19 @@ def as_samples(manifest: Manifest, dims: Dims) -> Manifest:
     return replace(manifest, rows=rows.select(names), slices=held)
 
 
+def as_slices(manifest: Manifest) -> Manifest:
+    """Return a manifest of images again, with the labels and the splits of the volumes.
+
+    Args:
+        manifest: As `as_samples` returns it; one of images is returned as it is.
+    """
+    if manifest.slices is None:
+        return manifest
+    given = manifest.rows.select("volume", "label", "split")
+    rows = manifest.slices.drop("label", "split").join(given, on="volume", maintain_order="left")
+    return replace(manifest, rows=rows.select(manifest.rows.columns), slices=None)
+
+
 def _require_complete(held: pl.DataFrame) -> None:
     counted = held.group_by("volume").agg(pl.len(), pl.col("slices").first())
     torn = counted.filter(pl.col("len") != pl.col("slices"))
@@ -63,7 +77,7 @@ def _require_complete(held: pl.DataFrame) -> None:
 
 
 def _agreed(name: str) -> pl.Expr:
-    values = pl.col(name).unique()
+    values = pl.col(name).drop_nulls().unique()
     return pl.when(values.len() == 1).then(values.first()).alias(name)
 
 

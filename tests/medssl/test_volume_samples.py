@@ -18,10 +18,10 @@ from medssl.errors import DataError
 from medssl.intensity import Window, show_volume
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.volume_canvas import to_cube
-from medssl.manifest import Manifest, read_manifest
+from medssl.manifest import Manifest, read_manifest, write_manifest
 from medssl.run_data import training_rows
 from medssl.scanning.scan import scan
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import as_samples, as_slices
 from tests.medssl.make import write_dicom
 
 SIDES = (12, 10, 8)  # to the right, to the front, to the head
@@ -78,6 +78,30 @@ def test_what_slices_do_not_agree_on_is_unknown_and_text_in_one_is_text(tmp_path
     assert volumes.rows.select("label", "patient", "burned_in").rows() == [(None, "p", "declared")]
     with pytest.raises(DataError, match="none of 8 images"):
         training_rows(replace(manifest, rows=rows), DataConfig(path=tmp_path, dims=3))
+
+
+def test_the_label_of_one_slice_is_that_of_its_volume(tmp_path: Path) -> None:
+    for number in range(2):
+        write_volume(tmp_path / "d" / f"{number}.nii", number)
+    manifest = scanned(tmp_path / "d")
+    labels = [None] * 16
+    labels[5] = "a"  # type: ignore[call-overload]
+    rows = manifest.rows.with_columns(label=pl.Series(labels, dtype=pl.String))
+    volumes = as_samples(replace(manifest, rows=rows), 3)
+    assert volumes.rows["label"].to_list() == ["a", None]
+
+
+def test_volumes_become_slices_again_with_what_was_said_of_them(tmp_path: Path) -> None:
+    for number in range(3):
+        write_volume(tmp_path / "d" / f"{number}.nii", number)
+    volumes = as_samples(scanned(tmp_path / "d"), 3).where(pl.col("path") != "1.nii")
+    said = volumes.rows.with_columns(label=pl.Series(["a", "b"]), split=pl.Series(["train", None]))
+    volumes = replace(volumes, rows=said)
+    write_manifest(as_slices(volumes), tmp_path / "again.parquet")
+    again = read_manifest(tmp_path / "again.parquet")
+    assert len(again) == 16
+    assert as_samples(again, 3).rows.equals(said)
+    assert as_slices(again) is again
 
 
 def test_a_part_of_the_slices_is_refused_and_so_are_no_volumes(tmp_path: Path) -> None:
@@ -180,6 +204,15 @@ def test_volumes_go_through_the_whole_line(tmp_path: Path, method: str) -> None:
     assert len(pl.read_parquet(tmp_path / "p.parquet")) == 24
     run("report", tmp_path / "few")
     assert "volumes" in (tmp_path / "few" / "report.html").read_text(encoding="utf-8")
+    if method != "simclr":
+        return
+    run("finetune", out, "--data", tmp_path / "few/manifest.parquet", "--out", tmp_path / "b", *few)
+    student = ("--set", "width=8", "--set", "scratch_steps=2", "--steps", 2, "--batch-size", 4)
+    for data in ((), ("--data", manifest)):
+        folder = tmp_path / f"student{len(data)}"
+        run("distill", tmp_path / "few", *data, "--out", folder, *student)
+        run("predict", folder, folder / "manifest.parquet", "--out", tmp_path / "p.parquet")
+        assert len(pl.read_parquet(tmp_path / "p.parquet")) == 24
 
 
 @pytest.mark.parametrize(
