@@ -22,7 +22,8 @@ CUT = ("min_per_user=10", "min_per_item=10", "split.name=random", "split.valid=0
 TRIED: dict[str, tuple[Any, ...]] = {
     "encoder.layers": (1, 3),
     "encoder.start": ("random",),
-    "readout.weight": (0.0, 0.4),
+    "readout.weight": (0.1, 0.4),
+    "readout.layers": (0,),
     "readout.popularity": (0.0,),
     "run.batch_size": (2048, 8192),
 }

@@ -24,6 +24,7 @@ class ScanSummary:
         reasons: Files set aside, per reason.
         volumes: Series, or parts of series, that are volumes.
         problems: Volumes per problem of `medssl.volumes.geometry.PROBLEMS`.
+        outside: Images that lie in the patient and are in no volume, per reason.
         slides: Whole slides with tiles.
         assumed: Of these, how many do not say their microns per pixel.
         duplicates: Images whose pixels another image before them has too.
@@ -43,6 +44,7 @@ class ScanSummary:
     reasons: Mapping[str, int]
     volumes: int
     problems: Mapping[str, int]
+    outside: Mapping[str, int]
     slides: int
     assumed: int
     duplicates: int
@@ -76,9 +78,10 @@ class ScanSummary:
         return told + (f" ({self.assumed} with assumed microns per pixel)" if self.assumed else "")
 
     def _volumes(self) -> str:
-        if not self.volumes:
+        if not self.volumes and not self.outside:
             return ""
-        return f"{self.volumes}" + (f" ({_list(self.problems)})" if self.problems else "")
+        told = f"{self.volumes}" + (f" ({_list(self.problems)})" if self.problems else "")
+        return told + (f"; images in none: {_list(self.outside)}" if self.outside else "")
 
     def table(self) -> str:
         """Return the summary as lines of two columns."""
@@ -117,6 +120,7 @@ def summarise(
         reasons=_counts(rejected["reason"]),
         volumes=len(volumes),
         problems=_counts(volumes["problems"].explode()),
+        outside=_counts(_outside(rows)),
         slides=len(slides),
         assumed=int(slides["member"].str.ends_with(ASSUMED).sum()),
         duplicates=count_copies(rows),
@@ -126,6 +130,14 @@ def summarise(
         splits=_counts(rows["split"]),
         seconds=seconds,
     )
+
+
+def _outside(rows: pl.DataFrame) -> pl.Series:
+    """Return why each image that lies in the patient is in no volume."""
+    loose = rows.filter(pl.col("plane").is_not_null() & pl.col("volume").is_null())
+    is_localiser, is_colour = pl.col("stack").is_null(), pl.col("channels") > 1
+    reason = pl.when(is_localiser).then(pl.lit("localiser")).when(is_colour).then(pl.lit("colour"))
+    return loose.select(reason.otherwise(pl.lit("single or copy")).alias("outside"))["outside"]
 
 
 def _counts(column: pl.Series) -> dict[str, int]:

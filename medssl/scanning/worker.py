@@ -26,7 +26,7 @@ from medssl.sources.slide import is_slide, open_slide
 from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "6"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "7"  # raised when rows of an unchanged file may come out differently
 
 Row = dict[str, Any]
 
@@ -186,5 +186,5 @@ def _place(place: Place | None, series: str, key: SiteKey) -> Row:
     return {
         "plane": None if plane is None else [*plane.position, *plane.right, *plane.down],
         "moment": list(place.moment),
-        "stack": key.hash("stack", series, *place.stack),
+        "stack": None if place.stack is None else key.hash("stack", series, *place.stack),
     }

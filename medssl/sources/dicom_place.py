@@ -31,12 +31,15 @@ def frame_place(path: Path, header: Dataset, frame: int) -> Place | None:
     plane = _plane(path, header, frame)
     if plane is None:
         return None
-    words = tuple(
-        "\\".join(_found(path, header, frame, macro, (keyword,)))
+    moment = _moment(path, header, frame)
+    words = [
+        _found(path, header, frame, macro, (keyword,))
         for macro, keywords in _STACK
         for keyword in keywords
-    )
-    return Place(_moment(path, header, frame), plane, words)
+    ]
+    if any("LOCALIZER" in values for values in words):
+        return Place(moment, plane, None)
+    return Place(moment, plane, tuple("\\".join(map(_plain, values)) for values in words))
 
 
 def _plane(path: Path, header: Dataset, frame: int) -> Plane | None:
@@ -72,6 +75,14 @@ def _numbers(path: Path, header: Dataset, frame: int, macro: str, keyword: str) 
         if found := numbers(path, place, keyword):
             return found
     return []
+
+
+def _plain(word: str) -> str:
+    """Return one way to write a number, of the many that a series may mix."""
+    try:
+        return f"{float(word):g}"
+    except ValueError:
+        return word
 
 
 def _is_whole(word: str) -> bool:

@@ -43,12 +43,12 @@ class Place:
         moment: Place in the order of the series.
         plane: None where the file gives an order without a geometry.
         stack: What images of one volume have in common beside the series: echo, kind of image
-            and the like, in clear.
+            and the like, in clear. None for an image that is no slice of a volume: a localiser.
     """
 
     moment: Moment
     plane: Plane | None = None
-    stack: tuple[str, ...] = ()
+    stack: tuple[str, ...] | None = ()
 
 
 def plane_of(position: ArrayLike, right: ArrayLike, down: ArrayLike) -> Plane | None:

@@ -10,21 +10,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from medssl.sources.place import UNKNOWN
+from medssl.volumes.moments import label_volumes
+from medssl.volumes.planes import Floats, Ints, along_normal
 
-SAME_PLACE_MM = 0.01  # along the normal; scanners round positions to less
 _SAME_DIRECTION = 0.9995  # cosine, 1.8 degrees
-_MOMENTS = 2  # columns that may tell several volumes at one place apart, the surest first
 
 
 def assemble(rows: pl.DataFrame) -> pl.DataFrame:
     """Fill in the columns `volume`, `slice` and `slices`.
 
     A copy, with the pixels and the place of another image of its stack, is in no volume. Neither is
-    what has no second image beside it, such as most localisers.
+    a localiser, an image in colour, or what has no second image beside it.
 
     Args:
         rows: Of a manifest.
@@ -52,7 +50,8 @@ def assemble(rows: pl.DataFrame) -> pl.DataFrame:
 def _volumes(rows: pl.DataFrame) -> Iterator[Ints]:
     """Yield the row numbers of each volume, in the order in space."""
     wanted = ["row", "stack", "rows", "columns", "plane", "moment", "content"]
-    placed = rows.with_row_index("row").filter(pl.col("stack").is_not_null()).select(wanted)
+    is_slice = pl.col("stack").is_not_null() & (pl.col("channels") == 1)
+    placed = rows.with_row_index("row").filter(is_slice).select(wanted)
     for stack in placed.partition_by("stack", "rows", "columns", maintain_order=True):
         known = stack.filter(pl.col("plane").is_not_null())
         yield from _in_space(_without_copies(known))
@@ -60,9 +59,13 @@ def _volumes(rows: pl.DataFrame) -> Iterator[Ints]:
 
 
 def _without_copies(stack: pl.DataFrame) -> pl.DataFrame:
-    """Keep the first of images with equal pixels and planes; blank ones repeat nothing."""
+    """Keep the first of images with equal pixels and planes; of blank ones, with equal numbers."""
+    is_numbered = pl.col("moment").arr.get(2) != UNKNOWN
     is_first = pl.struct("content", "plane").is_first_distinct()
-    return stack.filter(pl.col("content").is_null() | is_first)
+    is_first_blank = pl.struct("plane", "moment").is_first_distinct() | ~is_numbered
+    return stack.filter(
+        pl.when(pl.col("content").is_null()).then(is_first_blank).otherwise(is_first)
+    )
 
 
 def _in_space(stack: pl.DataFrame) -> Iterator[Ints]:
@@ -72,8 +75,7 @@ def _in_space(stack: pl.DataFrame) -> Iterator[Ints]:
     rows = stack["row"].to_numpy().astype(np.int64)
     for members in _parallel(planes):
         distances = along_normal(planes[members])
-        levels = _levels(distances)
-        labels = _labels(levels, moments[members])
+        labels = label_volumes(distances, moments[members])
         for label in range(labels.max() + 1):
             own = np.flatnonzero(labels == label)
             if len(own) > 1:
@@ -89,14 +91,6 @@ def _in_order(stack: pl.DataFrame) -> Iterator[Ints]:
             yield part["row"].to_numpy().astype(np.int64)
 
 
-def along_normal(planes: Floats) -> Floats:
-    """Return how far parallel planes lie along their normal, mm, `[planes]`."""
-    right, down = planes[:, 3:6].mean(axis=0), planes[:, 6:9].mean(axis=0)
-    normal = np.cross(right, down)
-    distances: Floats = planes[:, :3] @ (normal / np.linalg.norm(normal))
-    return distances
-
-
 def _parallel(planes: Floats) -> Iterator[Ints]:
     """Yield the members of each direction, in the order of the first of each."""
     left = np.arange(len(planes))
@@ -106,28 +100,3 @@ def _parallel(planes: Floats) -> Iterator[Ints]:
         same = cosines.min(axis=1) > _SAME_DIRECTION
         yield left[same]
         left = left[~same]
-
-
-def _levels(distances: Floats) -> Ints:
-    """Return the number of the place of each image, from 0, in the order of the places."""
-    order = np.argsort(distances, kind="stable")
-    is_new = np.diff(distances[order], prepend=distances[order[:1]]) > SAME_PLACE_MM
-    levels = np.empty(len(distances), np.int64)
-    levels[order] = np.cumsum(is_new)
-    return levels
-
-
-def _labels(levels: Ints, moments: NDArray[np.int32]) -> Ints:
-    """Return which volume each image belongs to, so that none has two at one place."""
-    most = int(np.bincount(levels).max())
-    if most == 1:
-        return np.zeros(len(levels), np.int64)
-    for column in range(_MOMENTS):
-        values, labels = np.unique(moments[:, column], return_inverse=True)
-        if len(values) == most and len(np.unique((levels, labels), axis=1).T) == len(levels):
-            return labels.astype(np.int64)
-    order = np.lexsort((*moments.T[::-1], levels))
-    firsts = np.searchsorted(levels[order], levels[order], side="left")
-    ranks = np.empty(len(levels), np.int64)
-    ranks[order] = np.arange(len(levels)) - firsts
-    return ranks

@@ -4,15 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from polars.datatypes import DataType, DataTypeClass
 
-from medssl.volumes.assemble import along_normal
+from medssl.volumes.planes import UNEVEN, Floats, along_normal, steps_between
 
-Floats = NDArray[np.float64]
-
-_GAP = 1.5  # times the usual step between slices
-_UNEVEN = 0.05  # of the usual step
 _TILTED_DEGREES = 0.5  # between the normal and the way from slice to slice
 
 PROBLEMS = ("gap", "uneven", "tilted", "no_geometry")
@@ -65,7 +60,7 @@ class Geometry(NamedTuple):
         step = float(np.linalg.norm(self.affine[:3, 0]))
         found = {
             "gap": self.missing > 0,
-            "uneven": self.uneven_mm > _UNEVEN * step,
+            "uneven": self.uneven_mm > UNEVEN * step,
             "tilted": self.tilt_degrees > _TILTED_DEGREES,
         }
         return tuple(name for name, is_there in found.items() if is_there)
@@ -81,10 +76,7 @@ def geometry_of(planes: Floats | None, pixel_mm: tuple[float, float] | None) -> 
     if planes is None:
         return Geometry(None, 0, 0.0, 0.0)
     distances = along_normal(planes)
-    steps = np.diff(distances)
-    usual = float(np.median(steps))
-    is_gap = steps > _GAP * usual
-    missing = int((np.rint(steps[is_gap] / usual) - 1).sum())
+    steps = steps_between(distances)
     way = planes[-1, :3] - planes[0, :3]
     along = float(distances[-1] - distances[0])
     across = float(np.sqrt(max(float(way @ way) - along**2, 0.0)))
@@ -96,8 +88,8 @@ def geometry_of(planes: Floats | None, pixel_mm: tuple[float, float] | None) -> 
     affine[:3, 3] = planes[0, :3]
     return Geometry(
         affine,
-        missing,
-        float(np.abs(steps[~is_gap] - usual).max(initial=0.0)),
+        steps.missing,
+        steps.uneven_mm,
         float(np.degrees(np.arctan2(across, along))),
     )
 

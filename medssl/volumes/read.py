@@ -10,13 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.intensity import rescaled
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.decoded import Values
 from medssl.sources.open import open_image
 from medssl.volumes.geometry import Geometry, geometry_of_rows
+
+MOST_VOXELS = 2**30  # 4 GiB as they are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,12 @@ class Slices(NamedTuple):
         Raises:
             UnreadableFileError: A slice cannot be read, or is of another size than at the scan.
             UnsupportedImageError: A volume in colour.
+            TooLargeError: More than `MOST_VOXELS`.
         """
+        if len(self.images) * self.size[0] * self.size[1] > MOST_VOXELS:
+            first = root / decode_path(self.images[0][0])
+            detail = f"a volume of more than {MOST_VOXELS:,} voxels"
+            raise TooLargeError(first, Reason.TOO_LARGE, detail)
         values = np.empty((len(self.images), *self.size), np.float32)
         for number, (path, plane) in enumerate(self._planes(root)):
             if plane.ndim == 3:

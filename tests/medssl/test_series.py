@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from medssl.config import ScanConfig
-from medssl.errors import UnreadableFileError
+from medssl.errors import TooLargeError, UnreadableFileError
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
 from medssl.sources.open import open_image
@@ -168,6 +168,83 @@ def test_slices_numbered_as_acquisitions_of_their_own_stay_together(tmp_path: Pa
         write_slice(path, plane, 3.0 * place, AcquisitionNumber=place)
     (volume,) = volumes(tmp_path / "d")
     assert len(volume.values) == 4
+
+
+PARTS = {
+    # places of each part, and of how many slices the volumes should be
+    "disjoint, with a gap between": (([0, 2, 4, 6], [20, 22, 24]), [3, 4]),
+    "one after the other": (([0, 2, 4, 6], [8, 10, 12]), [7]),
+    "interleaved evenly": (([0, 4, 8], [2, 6, 10]), [6]),
+    "interleaved unevenly": (([0, 4, 8], [1, 5, 9]), [3, 3]),
+    "overlapping, of two lengths": (([0, 2, 4, 6], [4, 6, 8]), [3, 4]),
+    "each even, steps unlike": (([0, 2, 4, 6], [11, 16, 21]), [3, 4]),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_acquisitions_are_parts_or_volumes_as_the_steps_between_slices_tell(
+    tmp_path: Path, name: str
+) -> None:
+    parts, sizes = PARTS[name]
+    write_parts(tmp_path / "d", parts, "AcquisitionNumber")
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert sorted(table["slices"]) == sizes
+    assert table["problems"].to_list() == [[]] * len(sizes)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_temporal_positions_are_volumes_wherever_they_lie(tmp_path: Path, name: str) -> None:
+    parts, _ = PARTS[name]
+    write_parts(tmp_path / "d", parts, "TemporalPositionIdentifier")
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert sorted(table["slices"]) == sorted(map(len, parts))
+
+
+def write_parts(folder: Path, parts: Sequence[Sequence[int]], told: str) -> None:
+    voxels = iter(block(sum(map(len, parts))))
+    for number, places in enumerate(parts):
+        for place in places:
+            about = {told: number + 1, "InstanceNumber": place}
+            write_slice(folder / f"{number}-{place}.dcm", next(voxels), place, **about)
+
+
+def test_one_number_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    for place, plane in enumerate(block(4)):
+        echo = ("4.6", "4.60")[place % 2]
+        write_slice(tmp_path / "d" / f"{place}.dcm", plane, 3.0 * place, EchoTime=echo)
+    (volume,) = volumes(tmp_path / "d")
+    assert len(volume.values) == 4
+
+
+def test_blank_slices_that_are_there_twice_are_in_the_volume_once(tmp_path: Path) -> None:
+    voxels = block(4)
+    voxels[[0, 3]] = 0
+    write_series(tmp_path / "d", voxels, "a")
+    write_series(tmp_path / "d" / "again", voxels, "b")
+    (slices,) = volumes_of(scanned(tmp_path / "d").rows)
+    assert len(slices) == 4
+
+
+def test_localisers_and_colour_are_in_no_volume_and_are_told(tmp_path: Path) -> None:
+    write_series(tmp_path / "d" / "v", block())
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "1.2.8"}
+    write_series(tmp_path / "d" / "l", block(3), **scout)
+    colour = {"SeriesInstanceUID": "1.2.9", "PhotometricInterpretation": "RGB"}
+    painted = np.stack([block(2) % 100 + 100 * part for part in range(2)] + [block(2) % 7], -1)
+    write_series(tmp_path / "d" / "c", painted.astype(np.uint8), **colour)
+    summary = scan(tmp_path / "d", tmp_path / "m.parquet", ScanConfig(workers=1))
+    assert summary.volumes == 1
+    assert summary.outside == {"localiser": 3, "colour": 2}
+    assert "volumes     1; images in none: localiser 3, colour 2" in summary.table()
+
+
+def test_a_volume_beyond_the_budget_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "d", block(6))
+    monkeypatch.setattr("medssl.volumes.read.MOST_VOXELS", 6 * 4 * 5 - 1)
+    with pytest.raises(TooLargeError, match="a volume of more than 119 voxels"):
+        volumes(tmp_path / "d")
 
 
 def test_a_file_that_is_there_twice_is_in_the_volume_once(tmp_path: Path) -> None:
