@@ -19,6 +19,9 @@ Stem = Literal["auto", "small", "medium", "large"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
 
 
+StainMethod = Literal["macenko", "vahadane", "reinhard"]
+
+
 class Preset(StrEnum):
     """Kinds of image that want different augmentations."""
 
@@ -38,6 +41,11 @@ class DataConfig(Section):
     dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
+    stain: StainMethod | None = Field(
+        None,
+        description="bring the colours of haematoxylin and eosin to those of a reference, image by"
+        " image; the encoder does it wherever it is used",
+    )
     exclude_modalities: tuple[str, ...] = ("SEG", "RTDOSE", "PR", "KO")
     allow_burned_in: bool = Field(
         False, description="also images that may show text, such as a name, in their pixels"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medssl.backbone import Backbone, with_head_layer
 from medssl.backbones import build_backbone
-from medssl.config import Dims, Preset, PretrainConfig, Stem, ViewsConfig, Window
+from medssl.config import Dims, Preset, PretrainConfig, StainMethod, Stem, ViewsConfig, Window
 from medssl.errors import DataError, IngestError
 from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
@@ -52,6 +52,7 @@ class EncoderSpec:
         network: Configuration of a network of `transformers`; None for others.
         head_layer: Whether the first layer of the method's head follows the network.
         dims: 2 for images, 3 for volumes.
+        stain: See `medssl.transforms.stain_normalisation`.
     """
 
     backbone: str
@@ -70,6 +71,7 @@ class EncoderSpec:
     network: dict[str, Any] | None = None
     head_layer: bool = False
     dims: Dims = 2
+    stain: StainMethod | None = None
 
     @classmethod
     def of_run(
@@ -97,6 +99,7 @@ class EncoderSpec:
             registers=config.backbone.registers,
             network=describe_hub_backbone(backbone),
             dims=config.data.dims,
+            stain=config.data.stain,
         )
 
 
@@ -240,6 +243,7 @@ def open_dataset(manifest: Manifest, spec: EncoderSpec, *, cache_gb: float) -> C
         canvas=spec.canvas,
         channels=spec.channels,
         window=spec.window,
+        stain=spec.stain,
         cache_gb=cache_gb,
     )
 

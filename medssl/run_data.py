@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
-from medssl.config import DataConfig, Dims, Preset, PretrainConfig, ScanConfig
+from medssl.config import DataConfig, Dims, Preset, PretrainConfig, ScanConfig, StainMethod
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
@@ -135,6 +135,12 @@ def check_names(config: PretrainConfig) -> None:
         )
 
 
+def _check_stain(stain: StainMethod | None, channels: int, dims: Dims) -> None:
+    if stain and (channels != 3 or dims == 3):
+        held = "volumes" if dims == 3 else "images without colour"
+        raise ConfigError(f"data.stain {stain} is for sections, not for {held}; leave it out")
+
+
 def _check_volumes(config: PretrainConfig, name: str) -> None:
     if name in HUB_KNOWN:
         raise ConfigError(
@@ -181,12 +187,14 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     """
     data, run = config.data, config.run
     rows = training_rows(manifest, data)
+    channels = choose_channels(rows) if data.channels == "auto" else data.channels
+    _check_stain(data.stain, channels, data.dims)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {
         "data": {
             "path": data.path.absolute(),
-            "channels": choose_channels(rows) if data.channels == "auto" else data.channels,
+            "channels": channels,
             "canvas": data.canvas or choose_canvas(rows, config.image_size),
         },
         "views": {

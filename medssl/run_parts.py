@@ -71,6 +71,7 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         canvas=canvas,
         channels=channels,
         window=config.data.window,
+        stain=config.data.stain,
         cache_gb=config.data.cache_gb,
     )
     images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)

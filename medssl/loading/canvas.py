@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssl.config import Window
+from medssl.config import StainMethod, Window
 from medssl.intensity import to_display
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
 from medssl.transforms.resizing import resize
+from medssl.transforms.stain_normalisation import NormalizeStain
 
 MARGIN = 1.15  # of the canvas over the view, so that a crop of the whole shrinks only a little
 _LOADING = threading.Lock()
@@ -53,14 +54,29 @@ class CanvasReader:
         is_array: Whether every row is a slice of a NumPy archive, which needs no decoding.
     """
 
-    def __init__(self, manifest: Manifest, *, canvas: int, channels: int, window: Window) -> None:
-        """Prepare to read canvases of `channels` x `canvas` x `canvas`."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        canvas: int,
+        channels: int,
+        window: Window,
+        stain: StainMethod | None = None,
+    ) -> None:
+        """Prepare to read canvases of `channels` x `canvas` x `canvas`.
+
+        Raises:
+            ValueError: A method for stains, and not 3 channels.
+        """
+        if stain and channels != 3:
+            raise ValueError(f"stain {stain!r} needs 3 channels, got {channels}")
         rows = manifest.rows
         self.root = manifest.root
         self.is_array = bool((rows["kind"] == "npz").all())
         self._canvas = canvas
         self._channels = channels
         self._window = window
+        self._normalize = NormalizeStain(stain) if stain else None
         self._paths: list[str] = rows["path"].to_list()
         self._kinds: list[str] = rows["kind"].to_list()
         self._members: list[str | None] = rows["member"].to_list()
@@ -76,7 +92,7 @@ class CanvasReader:
         path, kind, member = self._paths[index], self._kinds[index], self._members[index]
         if kind == "npz":
             decoded = self._array(path, member or "").decode(self._frames[index])
-            return to_canvas(to_display(decoded, self._window), self._canvas, self._channels)
+            return self._to_canvas(to_display(decoded, self._window))
         display = read_display(
             self.root / decode_path(path),
             kind=kind,
@@ -84,7 +100,13 @@ class CanvasReader:
             frame=self._frames[index],
             window=self._window,
         )
-        return to_canvas(display, self._canvas, self._channels)
+        return self._to_canvas(display)
+
+    def _to_canvas(self, display: npt.NDArray[np.float32]) -> Tensor:
+        canvas = to_canvas(display, self._canvas, self._channels)
+        if self._normalize is None:
+            return canvas
+        return stored(self._normalize(canvas.float() / 65535))
 
     def _array(self, path: str, member: str) -> NpzImages:
         """Load an array once in each process; rows come in random order from several of them."""
@@ -131,8 +153,13 @@ def fit(image: Tensor, sides: Sequence[int], canvas: int) -> Tensor:
     margins = [part for gap in free for part in (gap // 2, gap - gap // 2)]
     if any(margins):
         fitted = F.pad(fitted, margins, mode="replicate")
-    stored: Tensor = fitted[0].clamp(0, 1).mul(65535).round().to(torch.uint16)
-    return stored
+    return stored(fitted[0])
+
+
+def stored(image: Tensor) -> Tensor:
+    """Return values of 0 to 1 as uint16, 65535 for 1."""
+    values: Tensor = image.clamp(0, 1).mul(65535).round().to(torch.uint16)
+    return values
 
 
 def _with_channels(image: Tensor, channels: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medssl.config import Window
+from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CanvasReader
@@ -58,6 +58,7 @@ class CanvasDataset(Dataset[Tensor]):
         canvas: int,
         channels: int,
         window: Window = Window.AUTO,
+        stain: StainMethod | None = None,
         cache_gb: float = 1.0,
     ) -> None:
         """Prepare to read; nothing is decoded yet.
@@ -67,11 +68,16 @@ class CanvasDataset(Dataset[Tensor]):
             canvas: Side of the delivered images, px; see `medssl.loading.canvas.choose_canvas`.
             channels: 1 or 3; colour becomes grey and grey is repeated as needed.
             window: How stored values become 0 to 1.
+            stain: See `medssl.transforms.stain_normalisation`; of images in colour.
             cache_gb: The first rows of the manifest that fit into this are decoded once only.
         """
-        kind = CanvasReader if manifest.slices is None else VolumeReader
         self._shape = (channels, *[canvas] * (2 if manifest.slices is None else 3))
-        self._reader = kind(manifest, canvas=canvas, channels=channels, window=window)
+        form = {"canvas": canvas, "channels": channels}
+        self._reader = (
+            CanvasReader(manifest, **form, window=window, stain=stain)
+            if manifest.slices is None
+            else VolumeReader(manifest, **form, window=window)
+        )
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
 

@@ -58,10 +58,9 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
 
 def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[Strip, ...]:
     channels, canvas = image_shape(config)
-    dataset = CanvasDataset(
-        manifest, canvas=canvas, channels=channels, window=config.data.window, cache_gb=0
-    )
-    dims = config.data.dims
+    data, dims = config.data, config.data.dims
+    form = {"canvas": canvas, "channels": channels, "cache_gb": 0}
+    dataset = CanvasDataset(manifest, **form, window=data.window, stain=data.stain)
     maker = build_views(config.views, config.views.preset, config.image_size, channels, dims=dims)
     strips = []
     for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), sources):
