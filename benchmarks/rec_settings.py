@@ -3,7 +3,7 @@
 Run: python benchmarks/rec_settings.py [gowalla] [yelp2018]
 
 Only `train.txt` is read. It is filtered to its 10-core, as the whole was before it was split, and
-20 % of each user's items are validation, as they were test. All recipes are shortened to three
+20 % of each user's items are validation, as they were test. All recipes are shortened to few
 epochs. Recipes that were measured are kept, so a run that was stopped goes on.
 """
 
@@ -17,7 +17,7 @@ import yaml
 from rec_line import command
 from record import HERE, data_folder, keep
 
-EPOCHS = 3
+EPOCHS = {"gowalla": 3, "yelp2018": 2}
 CUT = ("min_per_user=10", "min_per_item=10", "split.name=random", "split.valid=0.2")
 TRIED: dict[str, tuple[Any, ...]] = {
     "encoder.layers": (1, 3),
@@ -42,7 +42,7 @@ def measure(name: str, folder: Path) -> None:
     recipe = HERE.parent / "configs" / "rec" / f"{name}_lightgcn_softmax.yaml"
     result = f"rec_settings_{name}"
     text = recipe.read_text(encoding="utf-8")
-    recipes = _kept(HERE / "results" / f"{result}.json", text)
+    recipes = _kept(HERE / "results" / f"{result}.json", text, EPOCHS[name])
     log, data = data_folder(f"rec_{name}") / "train.txt", folder / "data"
     cut = [part for wish in (*CUT, "split.test=0.01") for part in ("--set", wish)]
     command("ingest", log, "--out", data, *cut)
@@ -50,11 +50,12 @@ def measure(name: str, folder: Path) -> None:
         if changed in [each["changed"] for each in recipes]:
             continue
         run = folder / f"run{len(recipes)}"
-        sets = (f"run.epochs={EPOCHS}", *(f"{key}={value}" for key, value in changed.items()))
+        sets = (f"run.epochs={EPOCHS[name]}", *(f"{key}={value}" for key, value in changed.items()))
         wishes = [part for wish in sets for part in ("--set", wish)]
         command("train", data, "--config", recipe, "--out", run, *wishes)
         recipes.append({"changed": changed, "validation": _best(run)})
-        keep(result, {"recipe": text, "cut": CUT, "epochs": EPOCHS, "recipes": recipes})
+        kept = {"recipe": text, "cut": CUT, "epochs": EPOCHS[name], "recipes": recipes}
+        keep(result, kept)
 
 
 def _changes(recipe: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,11 +75,11 @@ def _best(run: Path) -> dict[str, float]:
     return {name: best[name] for name in ("step", "recall@20", "ndcg@20")}
 
 
-def _kept(path: Path, recipe: str) -> list[dict[str, Any]]:
+def _kept(path: Path, recipe: str, epochs: int) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    if found["recipe"] != recipe or found["epochs"] != EPOCHS:
+    if found["recipe"] != recipe or found["epochs"] != epochs:
         return []
     recipes: list[dict[str, Any]] = found["recipes"]
     return recipes

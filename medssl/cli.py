@@ -153,6 +153,49 @@ def pretrain(
 
 @app.command()
 @user_errors()
+def cache(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("store"),
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    image_size: Annotated[int | None, typer.Option(help="As in pretrain.")] = None,
+    dims: Annotated[int | None, typer.Option(help="As in pretrain.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding processes.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the store, and tell what is damaged.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what other data or settings left.")
+    ] = False,
+) -> None:
+    """Decode images once, for pretrain --set data.store=STORE."""
+    from medssl.config import DERIVED, PretrainConfig
+
+    if not (data or config or assignments):
+        raise typer.BadParameter("give a folder, manifest.parquet or MedMNIST .npz")
+    wishes = {
+        "data.path": data and str(data),
+        "data.store": str(out),
+        "image_size": image_size,
+        "data.dims": dims,
+        "data.workers": workers,
+    }
+    settings = resolve(PretrainConfig, config, assignments, wishes, derived=DERIVED)
+    from medssl import cache as job  # after the settings, as above
+
+    if not verify:
+        typer.echo(f"{job.cache(settings, prune=prune)}\n{out}")
+        return
+    check = job.verify(settings)
+    typer.echo(f"{check.complete} complete, {check.missing} missing, {check.damaged} damaged")
+    if check.damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+@user_errors()
 def embed(
     run: Annotated[Path, typer.Argument(help="Folder that pretrain made.")],
     data: Annotated[Path, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")],

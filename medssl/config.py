@@ -56,6 +56,10 @@ class DataConfig(Section):
     canvas: int | None = Field(None, gt=7, description="px the loader delivers; default by size")
     workers: int | None = Field(None, ge=0, description="decoding processes; default by cores")
     cache_gb: float = Field(1.0, ge=0, description="decoded images kept in memory, at most")
+    store: Path | None = Field(
+        None, description="folder where decoded images are kept on disk, as medssl cache makes it"
+    )
+    store_gb: float = Field(100.0, gt=0, description="what it may take, at most")
 
 
 class ViewsConfig(Section):

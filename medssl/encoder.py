@@ -16,6 +16,7 @@ from medssl.config import Dims, Preset, PretrainConfig, StainMethod, Stem, Views
 from medssl.errors import DataError, IngestError
 from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
+from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest
 from medssl.run_data import choose_backbone, image_shape
 from medssl.run_folder import RunFolder
@@ -236,7 +237,9 @@ def build_spec_views(spec: EncoderSpec, views: ViewsConfig | None = None) -> Mul
     )
 
 
-def open_dataset(manifest: Manifest, spec: EncoderSpec, *, cache_gb: float) -> CanvasDataset:
+def open_dataset(
+    manifest: Manifest, spec: EncoderSpec, *, cache_gb: float, store: StorePlan | None = None
+) -> CanvasDataset:
     """Read the images of `manifest` as in training."""
     return CanvasDataset(
         manifest,
@@ -245,6 +248,7 @@ def open_dataset(manifest: Manifest, spec: EncoderSpec, *, cache_gb: float) -> C
         window=spec.window,
         stain=spec.stain,
         cache_gb=cache_gb,
+        store=store,
     )
 
 
@@ -258,9 +262,8 @@ def _read(
             return error
 
     with ThreadPoolExecutor(_READERS) as pool:
-        results = zip(rows, pool.map(read, rows), strict=True)
         canvases: dict[int, Tensor] = {}
-        for row, result in results:
+        for row, result in zip(rows, pool.map(read, rows), strict=True):
             if isinstance(result, Tensor):
                 canvases[row] = result
             else:
@@ -289,8 +292,7 @@ def parse_spec(description: dict[str, Any], path: Path) -> EncoderSpec:
                 **known,
                 "window": Window(known["window"]),
                 "preset": Preset(known["preset"]),
-                "mean": tuple(known["mean"]),
-                "std": tuple(known["std"]),
+                **{name: tuple(known[name]) for name in ("mean", "std")},
             }
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -194,6 +194,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     values: dict[str, dict[str, object]] = {
         "data": {
             "path": data.path.absolute(),
+            "store": data.store and data.store.absolute(),
             "channels": channels,
             "canvas": data.canvas or choose_canvas(rows, config.image_size),
         },

@@ -23,6 +23,8 @@ MAY_DIFFER = frozenset(
     {
         "data.workers",
         "data.cache_gb",
+        "data.store",
+        "data.store_gb",
         "run.device",
         "run.checkpoint_minutes",
         "run.health_every",

@@ -18,6 +18,7 @@ from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import choose_backbone, image_shape, tell_burned_in, training_rows
 from medssl.run_folder import RunFolder
+from medssl.run_images import open_images
 from medssl.view_maker import MultiViewMaker
 from medssl.volumes.samples import as_samples
 from sslcore.device import share_batch_statistics
@@ -65,15 +66,8 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     config = folder.read_config()
     every = as_samples(read_manifest(folder.manifest), config.data.dims)
     manifest = training_rows(every, config.data)
-    channels, canvas = image_shape(config)
-    dataset = CanvasDataset(
-        manifest,
-        canvas=canvas,
-        channels=channels,
-        window=config.data.window,
-        stain=config.data.stain,
-        cache_gb=config.data.cache_gb,
-    )
+    channels, _ = image_shape(config)
+    dataset = open_images(manifest, config)
     images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)
     method, backbone = build_run_method(config, channels)
     spec = EncoderSpec.of_run(config, statistics=_statistics(images, folder), backbone=backbone)

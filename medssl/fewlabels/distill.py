@@ -196,14 +196,14 @@ class _Bench:
         self._config = config
         self._fabric = fabric
         self._progress = progress
-        self._images = open_labelled_images(labelled, spec, cache_gb=1, device=fabric.device)
+        self._images = open_labelled_images(labelled, spec, device=fabric.device)
         self._train, self._val = (self._learnt(part) for part in ("train", "val"))
 
     def distilled(self, pool: Manifest) -> Classifier:
         """Train the student."""
         config, fabric, student = self._config, self._fabric, self._new_student()
         method = Distillation(student, self._teacher.network, temperature=config.temperature)
-        images = open_labelled_images(pool, self._spec, cache_gb=1, device=fabric.device)
+        images = open_labelled_images(pool, self._spec, device=fabric.device)
         order = StepSampler(len(pool), config.batch_size, seed=config.seed, last_step=config.steps)
         with seeded(config.seed):
             fit(

@@ -33,6 +33,7 @@ from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
 from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder
+from medssl.run_images import plan_store
 from medssl.volumes.samples import as_slices
 from sslcore.config import Section, dump_config
 from sslcore.console import Progress
@@ -118,9 +119,13 @@ def finetune(
     if warning:
         progress.note(warning)
     cohort = gather_cohort(RunFolder(run), config, data, progress)
-    cache_gb = RunFolder(run).read_config().data.cache_gb
+    reading = RunFolder(run).read_config().data
     images = open_labelled_images(
-        cohort.manifest, encoder.spec, cache_gb=cache_gb, device=fabric.device
+        cohort.manifest,
+        encoder.spec,
+        device=fabric.device,
+        cache_gb=reading.cache_gb,
+        store=plan_store(reading),
     )
     build = partial(_build_untrained, encoder.spec, fabric.device)
     with seeded(config.seed):

@@ -14,6 +14,7 @@ from medssl.encoder import EncoderSpec, open_dataset
 from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.probe import FeatureArray
 from medssl.loading.dataset import CanvasDataset, iter_canvases
+from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest
 from medssl.view_maker import MultiViewMaker, move_canvases
 from medssl.views import build_views
@@ -91,7 +92,12 @@ class LabelledImages:
 
 
 def open_labelled_images(
-    manifest: Manifest, spec: EncoderSpec, *, cache_gb: float, device: torch.device
+    manifest: Manifest,
+    spec: EncoderSpec,
+    *,
+    device: torch.device,
+    cache_gb: float = 1.0,
+    store: StorePlan | None = None,
 ) -> LabelledImages:
     """Read `manifest` as the encoder was trained on, with the light views of its preset."""
     views = ViewsConfig(preset=spec.preset, strength=_LIGHT, crop_scale=_LIGHT_CROP)
@@ -104,4 +110,5 @@ def open_labelled_images(
         mean=spec.mean,
         std=spec.std,
     )
-    return LabelledImages(open_dataset(manifest, spec, cache_gb=cache_gb), light, device)
+    dataset = open_dataset(manifest, spec, cache_gb=cache_gb, store=store)
+    return LabelledImages(dataset, light, device)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self, cast
 
+import polars as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -19,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
-from medssl.loading.canvas import CanvasReader
+from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
 from medssl.loading.sampler import Step, StepSampler
+from medssl.loading.store import CanvasStore, StorePlan, canvas_key
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from sslcore.cores import usable_cores
@@ -49,7 +51,11 @@ class DecodedBatch:
 
 
 class CanvasDataset(Dataset[Tensor]):
-    """Decoded images of one manifest, kept in memory as far as `cache_gb` reaches."""
+    """Decoded images of one manifest, kept in memory as far as `cache_gb` reaches.
+
+    Attributes:
+        store: Where they are kept on disk, or None.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class CanvasDataset(Dataset[Tensor]):
         window: Window = Window.AUTO,
         stain: StainMethod | None = None,
         cache_gb: float = 1.0,
+        store: StorePlan | None = None,
     ) -> None:
         """Prepare to read; nothing is decoded yet.
 
@@ -70,6 +77,10 @@ class CanvasDataset(Dataset[Tensor]):
             window: How stored values become 0 to 1.
             stain: See `medssl.transforms.stain_normalisation`; of images in colour.
             cache_gb: The first rows of the manifest that fit into this are decoded once only.
+            store: Where decoded images are kept on disk; nowhere by default.
+
+        Raises:
+            OutputError: The store cannot be made.
         """
         self._shape = (channels, *[canvas] * (2 if manifest.slices is None else 3))
         form = {"canvas": canvas, "channels": channels}
@@ -80,6 +91,10 @@ class CanvasDataset(Dataset[Tensor]):
         )
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
+        self.store = None
+        if store is not None:
+            settings = f"{CANVAS_VERSION} {self._shape} {window} {stain}"
+            self.store = CanvasStore(store, _keys(manifest, settings), self._shape)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -92,8 +107,17 @@ class CanvasDataset(Dataset[Tensor]):
         """
         pixels = self._cache.get(index)
         if pixels is None:
-            pixels = self._reader.read(index)
+            pixels = self._from_disk(index)
             self._cache.put(index, pixels)
+        return pixels
+
+    def _from_disk(self, index: int) -> Tensor:
+        if self.store is None:
+            return self._reader.read(index)
+        pixels = self.store.get(index)
+        if pixels is None:
+            pixels = self._reader.read(index)
+            self.store.put(index, pixels)
         return pixels
 
     @property
@@ -148,6 +172,12 @@ class CanvasDataset(Dataset[Tensor]):
             self._cache.state[row] = UNREADABLE
             logger.warning("sample %s left out: %s", self._samples[row], error.reason)
             return None
+
+
+def _keys(manifest: Manifest, settings: str) -> list[bytes]:
+    names = ("sample", "stamp", "content", "modality", "bits", "photometric")
+    rows = manifest.rows.select(pl.col(names).cast(pl.String)).iter_rows()
+    return [canvas_key(settings, *row) for row in rows]
 
 
 class _StepReader(Dataset[DecodedBatch]):

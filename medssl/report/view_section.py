@@ -5,12 +5,12 @@ from torch import Tensor
 
 from medssl.config import PretrainConfig, ReportConfig
 from medssl.errors import DataError, IngestError
-from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture, to_bytes
 from medssl.run_data import image_shape, training_rows
+from medssl.run_images import open_images
 from medssl.view_maker import move_canvases, to_unit
 from medssl.views import build_views
 from sslcore.errors import ConfigError
@@ -57,10 +57,9 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
 
 
 def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[Strip, ...]:
-    channels, canvas = image_shape(config)
-    data, dims = config.data, config.data.dims
-    form = {"canvas": canvas, "channels": channels, "cache_gb": 0}
-    dataset = CanvasDataset(manifest, **form, window=data.window, stain=data.stain)
+    channels, _ = image_shape(config)
+    dims = config.data.dims
+    dataset = open_images(manifest, config, cache_gb=0)
     maker = build_views(config.views, config.views.preset, config.image_size, channels, dims=dims)
     strips = []
     for row in in_turns(manifest.rows["label"].fill_null("").to_numpy(), sources):

@@ -146,11 +146,13 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     out.mkdir()
     small = ("run.steps=3", "run.batch_size=8", "run.device=cpu", "data.workers=0")
     settings = [word for one in (*small, "image_size=16") for word in ("--set", one)]
+    stored = ("--set", f"data.store={out / 'store'}")
     few = ("--split", "patient", "--fraction", 1, "--repeats", 1)
     scan = ("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels)
     said = [
         invoke(*scan, *(["--private"] if private else [])),
-        invoke("pretrain", out / "manifest.parquet", "--out", run, *settings),
+        invoke("cache", out / "manifest.parquet", "--out", out / "store", *settings),
+        invoke("pretrain", out / "manifest.parquet", "--out", run, *settings, *stored),
         invoke("embed", run, out / "manifest.parquet", "--out", out / "embeddings.parquet"),
         invoke("finetune", run, "--out", out / "results", *few),
         invoke("predict", out / "results", out / "manifest.parquet", "--out", out / "p.parquet"),
