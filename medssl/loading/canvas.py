@@ -19,6 +19,7 @@ from medssl.config import StainMethod, Window
 from medssl.intensity import to_display
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
+from medssl.sources.archives import local_file
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
 from medssl.transforms.resizing import resize
@@ -113,7 +114,10 @@ class CanvasReader:
         """Load an array once in each process; rows come in random order from several of them."""
         with _LOADING:  # or each of several threads would load it
             if (path, member) not in self._arrays:
-                with open_npz(self.root / decode_path(path), member) as images:
+                with (
+                    local_file(self.root / decode_path(path)) as file,
+                    open_npz(file, member) as images,
+                ):
                     self._arrays[path, member] = images
             return self._arrays[path, member]
 

@@ -28,7 +28,7 @@ from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.summary import ScanSummary, summarise
-from medssl.scanning.walk import Found, SetAside, stamp_of, walk
+from medssl.scanning.walk import Found, SetAside, look_into, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
 from medssl.sources.slide import Cut
 from medssl.sources.slide_tissue import TileWishes
@@ -66,7 +66,7 @@ def scan(
     done.
 
     Args:
-        folder: Folder or .npz file.
+        folder: Folder, zip or tar archive, or .npz file.
         out: The manifest to write.
         config: Settings.
         progress: Told about files that are done.
@@ -147,10 +147,13 @@ def _list_files(
         raise DataError(f"{folder} does not exist; expected a folder of images or a .npz file")
     place = folder.resolve()
     if place.is_file():
-        if place.suffix != ".npz":
-            raise DataError(f"{folder}: expected a folder, or a MedMNIST archive (.npz)")
-        stamp = stamp_of(place.stat(), key)
-        return place.parent, [Found(encode_path(place.name), stamp)], []
+        found: list[Found] = []
+        aside: list[SetAside] = []
+        file = Found(encode_path(place.name), stamp_of(place.stat(), key))
+        look_into(place, file, found, aside, key)
+        if place.suffix != ".npz" and found == [file]:
+            raise DataError(f"{folder}: expected a folder, a .zip, a .tar or a MedMNIST .npz")
+        return place.parent, found, aside
     own = [out.absolute(), rejected_path(out.absolute()), parts.folder]
     own += [path.parent.resolve() / path.name for path in own]
     files, aside = walk(place, key, skip=frozenset(own))

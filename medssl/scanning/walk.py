@@ -1,13 +1,14 @@
-"""All files below a folder, without opening any."""
+"""All files below a folder, without opening any but archives, whose files are listed too."""
 
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.errors import DataError, Reason
+from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
-from medssl.manifest_paths import encode_path
+from medssl.manifest_paths import decode_path, encode_path
+from medssl.sources.archives import is_archive, is_packed_whole, list_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def walk(
                     relative = encode_path(os.path.relpath(entry.path, root).replace(os.sep, "/"))
                     problem = _look(entry, root, folders)
                     if isinstance(problem, os.stat_result):
-                        found.append(Found(relative, stamp_of(problem, key)))
+                        stamp = stamp_of(problem, key)
+                        look_into(Path(entry.path), Found(relative, stamp), found, aside, key)
                     elif problem is not None:
                         aside.append(SetAside(relative, *problem))
         except OSError as error:
@@ -72,6 +74,31 @@ def walk(
             relative = encode_path(os.path.relpath(folder, root).replace(os.sep, "/"))
             aside.append(SetAside(relative, *_failure(error, "folder")))
     return sorted(found, key=lambda item: item.path), aside
+
+
+def look_into(
+    path: Path, file: Found, found: list[Found], aside: list[SetAside], key: SiteKey
+) -> None:
+    """Add a file to `found`, or the files in it if it is an archive, or to `aside` why not."""
+    if is_packed_whole(path):
+        detail = "an archive that is packed as a whole; unpack it, or pack it as zip"
+        aside.append(SetAside(file.path, Reason.UNSUPPORTED, detail, file.stamp))
+        return
+    if not is_archive(path):
+        found.append(file)
+        return
+    try:
+        entries = list_archive(path)
+    except IngestError as error:
+        aside.append(SetAside(file.path, error.reason, error.detail, file.stamp))
+        return
+    for entry in entries:
+        inside = encode_path(f"{decode_path(file.path)}/{entry.name}")
+        stamp = key.hash("stamp", file.stamp, str(entry.size), entry.mark)
+        if entry.problem:
+            aside.append(SetAside(inside, *entry.problem, stamp))
+        else:
+            found.append(Found(inside, stamp))
 
 
 def stamp_of(status: os.stat_result, key: SiteKey) -> str:

@@ -14,10 +14,11 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import IngestError, Reason
+from medssl.errors import IngestError, Reason, UnsupportedImageError
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path
 from medssl.scanning.walk import Found, SetAside
+from medssl.sources.archives import in_archive, local_file
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
@@ -67,9 +68,9 @@ def read_files(
 
 def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes = USUAL_TILES) -> Outcome:
     """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`."""
-    path = root / decode_path(file.path)
     try:
-        rows = list(_rows(path, sniff(path), file, key, wishes))
+        with local_file(root / decode_path(file.path)) as path:
+            rows = list(_rows(path, sniff(path), file, key, wishes))
     except IngestError as error:
         aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
         return Outcome(file.path, [], aside)
@@ -93,6 +94,8 @@ def _rows(path: Path, kind: str, file: Found, key: SiteKey, wishes: TileWishes) 
     if kind == "npz":
         return _archive_rows(path, file, key)
     if kind == "tiff" and is_slide(path):
+        if in_archive(file.path):
+            raise UnsupportedImageError(path, Reason.UNSUPPORTED, "slide in an archive; unpack it")
         return _slide_rows(path, file, key, wishes)
     return _file_rows(path, kind, file, key)
 

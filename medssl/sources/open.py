@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, to_display
+from medssl.sources.archives import local_file
 from medssl.sources.decoded import ImageReader
 from medssl.sources.dicom import open_dicom
 from medssl.sources.npz import open_npz
@@ -23,14 +24,14 @@ def open_image(path: Path, kind: str, member: str | None = None) -> Iterator[Ima
     """Open a file of a kind that `medssl.sources.sniff.KINDS` lists, or a slide.
 
     Args:
-        path: The file.
+        path: The file, which may be in an archive: see `medssl.sources.archives`.
         kind: What `sniff` said.
         member: Which array of an npz archive, or how a slide is cut.
 
     Raises:
         IngestError: The file cannot be used; with path and reason.
     """
-    with _reader(path, kind, member) as reader:
+    with local_file(path) as local, _reader(local, kind, member) as reader:
         yield reader
 
 
