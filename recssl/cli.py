@@ -127,6 +127,11 @@ def train(
     from sslcore.training.settings import INSTEAD_OF
 
     stored = out / "config.yaml"
+    if resume and not (stored.exists() or data or config or assignments):
+        raise typer.BadParameter(
+            f"{out} holds no run to continue; name the run's folder with --out, or start one"
+            " without --resume"
+        )
     file = config or (stored if resume and stored.exists() else None)
     if not (data or file or assignments):
         raise typer.BadParameter("give the folder of a data set, as recssl ingest makes it")
@@ -167,11 +172,12 @@ def evaluate(
 
     settings = resolve(EvaluateConfig, config, assignments, {"seed": seed})
     from recssl.evaluate import evaluate as job
+    from recssl.evaluate import metrics_path
     from recssl.metrics_table import metrics_table
 
     with Progress("evaluate", unit="users") as progress:
         metrics = job(run, settings, progress)
-    typer.echo(f"{metrics_table(metrics)}\n{run / 'metrics.json'}")
+    typer.echo(f"{metrics_table(metrics)}\n{metrics_path(run, settings)}")
 
 
 @app.command()

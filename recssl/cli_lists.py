@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recssl.options import Features, Items, Length, Run, Table, Users
+from recssl.options import Features, Items, Length, NewItems, Run, Table, Users
 from sslcore.cli import Assignments, ConfigFile, resolve
 from sslcore.console import user_errors
 
@@ -20,6 +20,7 @@ def recommend(
             metavar="FILE", help="Items of new users instead: CSV, TSV, JSON lines or Parquet."
         ),
     ] = None,
+    new_items: NewItems = None,
     k: Length = 20,
     out: Table = None,
     config: ConfigFile = None,
@@ -31,7 +32,7 @@ def recommend(
     settings = resolve(RecommendConfig, config, assignments)
     from recssl.recommend import recommend as job
 
-    found = job(run, settings, users=users, history=history, k=k, out=out)
+    found = job(run, settings, users=users, history=history, new_items=new_items, k=k, out=out)
     typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
 
 
@@ -39,6 +40,7 @@ def recommend(
 def similar(
     run: Run,
     items: Items,
+    new_items: NewItems = None,
     k: Length = 20,
     out: Table = None,
     config: ConfigFile = None,
@@ -50,7 +52,7 @@ def similar(
     settings = resolve(RecommendConfig, config, assignments)
     from recssl.recommend import similar as job
 
-    found = job(run, settings, items, k=k, out=out)
+    found = job(run, settings, items, new_items=new_items, k=k, out=out)
     typer.echo(out or found.write_csv(separator="\t", float_precision=4).rstrip())
 
 

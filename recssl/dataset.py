@@ -277,7 +277,9 @@ def _find(table: pl.DataFrame, name: str, ids: Sequence[str], folder: Path) -> N
     wanted = pl.DataFrame({"id": pl.Series([str(value) for value in ids], dtype=pl.String)})
     known = table.select("id", name)
     if known["id"].dtype != pl.String:
-        wanted = wanted.with_columns(pl.col("id").cast(known["id"].dtype, strict=False))
+        numbers = pl.col("id").cast(known["id"].dtype, strict=False)
+        is_same = numbers.cast(pl.String) == pl.col("id")  # "05" is no way to write 5
+        wanted = wanted.with_columns(pl.when(is_same).then(numbers).alias("id"))
     rows = wanted.join(known, on="id", how="left", maintain_order="left")[name]
     missing = [str(value) for value, gone in zip(ids, rows.is_null(), strict=True) if gone]
     if missing:

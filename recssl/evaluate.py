@@ -46,7 +46,7 @@ class _Entry:
 
 
 def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str, Any]:
-    """Measure the embeddings of a run and write RUN/metrics.json.
+    """Measure the embeddings of a run and write RUN/metrics.json, or RUN/metrics_valid.json.
 
     Args:
         run: Folder that `recssl train` wrote.
@@ -76,8 +76,14 @@ def evaluate(run: Path, config: EvaluateConfig, progress: Progress) -> dict[str,
     result["data"] = {"fingerprint": dataset.fingerprint, "folder": str(dataset.folder)} | result[
         "data"
     ]
-    write_text(run / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    path = metrics_path(run, config)
+    write_text(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result
+
+
+def metrics_path(run: Path, config: EvaluateConfig) -> Path:
+    """Return where metrics of a part are written: metrics.json is of the test part alone."""
+    return run / ("metrics.json" if config.part == "test" else f"metrics_{config.part}.json")
 
 
 def evaluate_scorer(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recssl.candidates import run_note
 from recssl.encoders.towers import TwoTowers
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
@@ -58,7 +59,7 @@ def embed_new_items(
     else:
         message = "give either --features of the new items, or --history of who had them"
         raise ConfigError(message)
-    write_parquet(found, out)
+    write_parquet(found, out, about=run_note(RunFolder(run).read_embeddings().info))
     return found
 
 

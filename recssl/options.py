@@ -16,4 +16,7 @@ Items = Annotated[list[str], typer.Option("--item", metavar="ID", help="Repeatab
 Table = Annotated[
     Path | None, typer.Option("--out", help="Parquet or CSV file instead of the screen.")
 ]
+NewItems = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Items after the log too; of new-items.")
+]
 Length = Annotated[int, typer.Option("-k", "--top", min=1, help="Length of a list.")]

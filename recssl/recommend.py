@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from recssl.candidates import Candidates, nothing_learnt, require_learnt
 from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
@@ -30,6 +31,7 @@ def recommend(
     *,
     users: Sequence[str] | None = None,
     history: Path | pl.DataFrame | None = None,
+    new_items: Path | None = None,
     k: int = 20,
     out: Path | None = None,
 ) -> pl.DataFrame:
@@ -43,6 +45,8 @@ def recommend(
         config: What is left out, and how users are folded in.
         users: Ids as in the log. Either this or `history`.
         history: Interactions of new users; see `recssl.histories.read_histories`.
+        new_items: What `recssl new-items` wrote: items that came after the log, ranked with the
+            others.
         k: Items per user.
         out: Parquet, CSV or TSV file to write the table to; must not exist.
 
@@ -52,7 +56,7 @@ def recommend(
 
     Raises:
         UnknownIdError: A user or item is not in the data set, or nothing is known of a user.
-        ConfigError: Neither or both of `users` and `history` are given.
+        ConfigError: Neither or both of `users` and `history` are given, or the new items are none.
         LogError: The history cannot be used.
         DatasetError: The data set is gone, or another one.
         CheckpointError: The run holds no embeddings, or damaged ones.
@@ -63,7 +67,7 @@ def recommend(
     _require_writable(out)
     opened = open_run(run, config.data)
     if history is None:
-        rows = opened.find("user", users or ())
+        rows = opened.find("user", list(dict.fromkeys(users or ())))
         ids = opened.dataset.user_ids.gather(rows)
         embedded = _known_users(opened, rows, config)
         seen = _seen(opened, config)[rows]
@@ -72,11 +76,10 @@ def recommend(
         found = read_histories(history, opened, "user", skip_unknown=is_skipping)
         ids, seen = found.ids, found.matrix
         embedded = _folded(opened, found.matrix, ids, config)
-    kept = np.flatnonzero(opened.usable("item", config.untrained))
-    items = opened.items(config.untrained, config.fold_in)[kept]
-    best = top_k(EmbeddingScorer(embedded, items), np.arange(len(ids)), _columns(seen, kept), k)
-    table = _table("user", ids, opened.dataset.item_ids.gather(kept), best)
-    return _written(table, out)
+    items = Candidates.of(opened, config, new_items)
+    scorer = EmbeddingScorer(embedded, items.vectors)
+    best = top_k(scorer, np.arange(len(ids)), items.seen(seen), k)
+    return _written(_table("user", ids, items.ids, best), out)
 
 
 def similar(
@@ -84,6 +87,7 @@ def similar(
     config: RecommendConfig,
     items: Sequence[str],
     *,
+    new_items: Path | None = None,
     k: int = 20,
     out: Path | None = None,
 ) -> pl.DataFrame:
@@ -92,7 +96,8 @@ def similar(
     Args:
         run: Folder that `recssl train` wrote.
         config: Whether untrained items count.
-        items: Ids as in the log.
+        items: Ids as in the log, or in `new_items`.
+        new_items: As in `recommend`.
         k: Items per item.
         out: As in `recommend`.
 
@@ -102,26 +107,27 @@ def similar(
 
     Raises:
         UnknownIdError: An item is not in the data set, or was not trained.
+        ConfigError: The new items are none.
         DatasetError: The data set is gone, or another one.
         CheckpointError: The run holds no embeddings, or damaged ones.
         OutputError: `out` exists, cannot be written, or is of an unknown kind.
     """
     _require_writable(out)
     opened = open_run(run, config.data)
-    rows = opened.find("item", items)
-    usable = opened.usable("item", config.untrained)
-    stored = opened.items(config.untrained, config.fold_in)
-    vectors = taste(stored, opened.embeddings.info.popularity)
-    usable = usable & vectors.any(axis=1)
-    _require_known(usable[rows], opened.dataset.item_ids.gather(rows), "item")
-    kept = np.flatnonzero(usable)
+    items = list(dict.fromkeys(items))
+    candidates = Candidates.of(opened, config, new_items)
+    vectors = taste(candidates.vectors, opened.embeddings.info.popularity)
+    places = candidates.find(items, opened)
+    directed = np.asarray(vectors.any(axis=1))
+    require_learnt(np.where(directed[places], places, -1), items)
+    kept = np.flatnonzero(directed)
     unit = unit_rows(torch.from_numpy(vectors[kept])).numpy()
-    places = np.searchsorted(kept, rows)
-    ones = np.ones(len(rows), np.float32)
-    itself = csr_array((ones, places, np.arange(len(rows) + 1)), shape=(len(rows), len(kept)))
-    best = top_k(EmbeddingScorer(unit[places], unit), np.arange(len(rows)), itself, k)
-    known = opened.dataset.item_ids
-    table = _table("item", known.gather(rows), known.gather(kept), best, found="similar")
+    among = np.searchsorted(kept, places)
+    ones = np.ones(len(among), np.float32)
+    itself = csr_array((ones, among, np.arange(len(among) + 1)), shape=(len(among), len(kept)))
+    best = top_k(EmbeddingScorer(unit[among], unit), np.arange(len(among)), itself, k)
+    ids = candidates.ids
+    table = _table("item", ids.gather(places), ids.gather(kept), best, found="similar")
     return _written(table, out)
 
 
@@ -155,20 +161,7 @@ def _seen(opened: TrainedRun, config: RecommendConfig) -> csr_array:
 def _require_known(is_known: NDArray[np.bool_], ids: pl.Series, side: Side) -> None:
     missing = ids.filter(pl.Series(~is_known)).cast(pl.String).to_list()
     if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise UnknownIdError(
-            f"nothing was learnt about {len(missing)} of {len(ids)} {side}(s): {shown}; none of"
-            " their interactions is in what the run was trained on"
-        )
-
-
-def _columns(seen: csr_array, kept: IntArray) -> csr_array:
-    """Return `seen` with the columns `kept` only."""
-    if len(kept) == seen.shape[1]:
-        return seen
-    chosen = csr_array(seen.tocsc()[:, kept])
-    chosen.sort_indices()
-    return chosen
+        raise UnknownIdError(nothing_learnt(missing, len(ids), side))
 
 
 def _table(

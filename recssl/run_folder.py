@@ -142,6 +142,8 @@ class RunFolder(TrainingFolder):
                 if about.pop("format") != _FORMAT:
                     raise CheckpointError(f"{self.embeddings}: of another version; train again")
                 users, items = (file.get_tensor(name) for name in ("users", "items"))
+            if not (np.isfinite(users).all() and np.isfinite(items).all()):
+                raise CheckpointError(f"{self.embeddings}: not all numbers are finite; train again")
             return Embeddings(users, items, EmbeddingsInfo(**about))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{self.embeddings}: damaged ({error}); train again") from error

@@ -151,6 +151,11 @@ def open_run(run: Path, data: Path | None = None) -> TrainedRun:
     folder = RunFolder(run)
     embeddings = folder.read_embeddings()
     info = embeddings.info
+    if data is None and not Path(info.data).exists():
+        raise DatasetError(
+            f"{run} was trained on {info.data}, which is gone; if it is elsewhere now, name it with"
+            " --set data=DIR"
+        )
     dataset = open_dataset(data or Path(info.data))
     if dataset.fingerprint != info.fingerprint:
         raise DatasetError(

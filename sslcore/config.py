@@ -103,6 +103,9 @@ def _read(file: Path) -> tuple[dict[str, Any], bool]:
     return tree or {}, text.startswith(_RESOLVED)
 
 
+_NO_YAML = tuple("%@`")  # begin no value there, so what begins with them is a text
+
+
 def _parse(assignment: str) -> tuple[str, Any]:
     key, equals, value = assignment.partition("=")
     if not equals or not key:
@@ -110,6 +113,8 @@ def _parse(assignment: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
+        if value[:1] in _NO_YAML:
+            return key.strip(), value
         raise ConfigError(f"--set {assignment}: not YAML: {_syntax(error)}") from error
 
 

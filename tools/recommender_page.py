@@ -28,7 +28,7 @@ ABOUT = {
         "Rendle et al., UAI 2009, arXiv:1205.2618",
     ),
     "infonce": About(
-        "the liked item among those of the batch, logQ-corrected: the default",
+        "the liked item among those of the batch, logQ-corrected if asked: the default",
         "first; with in-batch negatives the best per minute",
         "Wu et al., TOIS 2024, arXiv:2201.02327; the correction: Yi et al., RecSys 2019",
     ),

@@ -60,12 +60,17 @@ def find_columns(path: Path, names: Sequence[str], config: IngestConfig) -> dict
             found[role] = guess
     for role in ("user", "item"):
         if role not in found:
+            lines = " If its lines are user item item ...: --set format=adjacency."
             raise LogError(
                 f"{path}: no column looks like the {role}; name it with --{role}. "
-                f"Columns: {', '.join(names)}"
+                f"Columns: {', '.join(names)}" + (lines if _are_numbers(names) else "")
             )
     _require_different(path, found)
     return found
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.partition(" ")[0].isdecimal() for name in names)
 
 
 def type_problem(name: str, role: Role, dtype: pl.DataType) -> str | None:

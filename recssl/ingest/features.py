@@ -1,5 +1,6 @@
 """Further columns of users and items, joined by id."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,9 @@ from recssl.ingest.delimited import guess_separator
 from sslcore.config import suggest
 
 
-def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataFrame:
+def add_features(
+    table: pl.DataFrame, role: Role, path: Path | None, note: Callable[[str], None]
+) -> pl.DataFrame:
     """Join the columns of `path` to the ids of users or items.
 
     Args:
@@ -18,15 +21,24 @@ def add_features(table: pl.DataFrame, role: Role, path: Path | None) -> pl.DataF
         role: `user` or `item`; says how the id column of the file may be called.
         path: Parquet, CSV, TSV, or RecBole's `.user` and `.item`. Rows of unknown ids are left
             out, ids without a row get nulls.
+        note: Told how many have a row, if not all.
 
     Raises:
-        LogError: The file cannot be read, has no usable id column, or an id twice.
+        LogError: The file cannot be read, has no usable id column, an id twice, or no known id.
     """
     if path is None:
         return table
     features = read_features(path, role, table["id"].dtype)
     if role in features.columns:
         raise LogError(f"{path}: column {role!r} would stand twice; rename it")
+    found = len(table.join(features, on="id", how="semi"))
+    if not found:
+        raise LogError(
+            f"{path}: none of its {len(features)} ids is that of one of the {len(table)} {role}s;"
+            f" theirs are like {', '.join(table['id'].head(3).cast(pl.String))}"
+        )
+    if found < len(table):
+        note(f"{path}: {found} of {len(table)} {role}s have a row; the others have no features")
     return table.join(features, on="id", how="left", maintain_order="left")
 
 

@@ -106,6 +106,10 @@ def _require_one_type(pieces: list[Piece], place: int, ids: pl.Series) -> None:
         decimals = ids.filter(ids.str.contains(r"^-?\d+\.0+$"))
         both = decimals.str.replace(r"\.0+$", "").to_frame("id").join(ids.to_frame("id"), on="id")
         _refuse(role, both["id"], "integers as well as decimals (such as 5 and 5.0)")
+        padded = ids.filter(ids.str.contains(r"^0+\d+$"))
+        plain = padded.str.replace(r"^0+(\d)", "$1").to_frame("id")
+        both = plain.join(ids.to_frame("id"), on="id")
+        _refuse(role, both["id"], "numbers with as well as without zeros in front (005 and 5)")
 
 
 def _refuse(role: str, ids: pl.Series, how: str) -> None:

@@ -137,8 +137,8 @@ def _ingested(
     dataset = write_dataset(
         out,
         table,
-        add_features(_numbered(kept_users, "user"), "user", config.user_features),
-        add_features(_numbered(kept_items, "item"), "item", config.item_features),
+        add_features(_numbered(kept_users, "user"), "user", config.user_features, progress.note),
+        add_features(_numbered(kept_items, "item"), "item", config.item_features, progress.note),
         config=dump_config(config),
         split=facts,
         bad_lines=staged.bad_lines(),

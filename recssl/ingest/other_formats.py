@@ -152,11 +152,20 @@ def _json_blocks(lines: pl.Series, first_line: int, columns: dict[str, str]) -> 
 def _without_broken(
     frame: pl.DataFrame, columns: dict[str, str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Look once more at lines that gave no user: not all of them are objects without one.
+    """Look once more at lines that gave no user, or an object or a list as one.
 
     Some are no JSON, and some hold NaN or Infinity, which not every reader takes.
     """
-    is_doubtful = frame["user"].is_null()
+    is_doubtful = (
+        frame["user"].is_null()
+        | frame.select(
+            pl.any_horizontal(
+                ~pl.col(f"{role}_is_text")
+                & pl.col(role).str.contains(r"^\s*[{\[]").fill_null(value=False)
+                for role in ("user", "item")
+            )
+        ).to_series()
+    )
     if not is_doubtful.any():
         return frame, no_bad_lines()
     doubtful = frame.filter(is_doubtful)
@@ -182,6 +191,8 @@ def _object(text: str) -> tuple[dict[str, Any], str | None]:
 
 
 def _text_of(value: object) -> str | None:
+    if isinstance(value, dict | list):
+        return None  # as if it were not there
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 

@@ -1,6 +1,7 @@
 """The files that make up a log."""
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ FORMATS = {
     ".pq": "parquet",
 }
 COMPRESSED = (".gz", ".zst")
+_HELD_OUT = {"valid", "val", "validation", "test"}
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,31 @@ def _expand(log: Path) -> list[Path]:
         logs = [path for path in logs if _look(path).suffix == ".inter"] or logs
         if not logs:
             raise LogError(f"{log}: no file ends in {', '.join(FORMATS)}")
+        _require_no_split(log, logs)
         return logs
     matches = sorted(Path(name) for name in glob.glob(str(log), recursive=True))  # noqa: PTH207
     files = [path for path in matches if path.is_file()]
     if not files:
         raise LogError(f"{log}: no such file, folder or pattern")
     return files
+
+
+def _require_no_split(folder: Path, logs: list[Path]) -> None:
+    """Refuse a folder that holds the parts of a split, which joined would be split anew.
+
+    Raises:
+        LogError: Naming the parts.
+    """
+    words = {path: set(re.split(r"[^a-z]+", path.name.lower())) for path in logs}
+    train = [path for path in logs if "train" in words[path]]
+    others = [path for path in logs if words[path] & _HELD_OUT]
+    if train and others:
+        names = ", ".join(path.name for path in (train + others)[:4])
+        option = "--test" if words[others[0]] & {"test"} else "--valid"
+        raise LogError(
+            f"{folder} holds parts of a split ({names}); name them: recssl ingest {train[0]}"
+            f" {option} {others[0]} ..., or name each file to join them and split anew"
+        )
 
 
 def _is_hidden(path: Path) -> bool:

@@ -78,6 +78,7 @@ def stage(
     """
     staged = Staged()
     parts = [find_sources(paths) for paths in (logs, config.valid, config.test)]
+    config = _settle_text([source for sources in parts for source in sources], config)
     progress.expect(None, unit="lines")
     for part, sources in enumerate(parts):
         for source in sources:
@@ -88,6 +89,16 @@ def stage(
     if staged.num_bad:
         progress.note(f"{staged.num_bad} bad line(s) set aside:\n{staged.bad_table()}")
     return staged, [source for sources in parts for source in sources]
+
+
+def _settle_text(sources: list[Source], config: IngestConfig) -> IngestConfig:
+    """Let all files be adjacency text if they are texts, and one of them can be nothing else."""
+    are_texts = all(FORMATS.get(source.suffix) == "text" for source in sources)
+    if config.format != "auto" or not are_texts:
+        return config
+    if any(looks_like_adjacency(source.path) for source in sources):
+        return config.model_copy(update={"format": "adjacency"})
+    return config
 
 
 def open_log(source: Source, config: IngestConfig) -> Iterator[RawBlock]:

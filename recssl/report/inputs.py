@@ -75,7 +75,7 @@ def read_inputs(run: Path, data: Path | None) -> Inputs:
         health=read_log(folder.health),
         config=config,
         configs={title: tree for title, tree in configs.items() if tree},
-        results=_read_results(run / "metrics.json", missing),
+        results=_read_results(run / "metrics.json", embeddings, missing),
         embeddings=_fitting(embeddings, dataset, missing),
         missing=missing,
     )
@@ -96,15 +96,25 @@ def _read_embeddings(folder: RunFolder, missing: dict[str, str]) -> Embeddings |
         return None
 
 
-def _read_results(path: Path, missing: dict[str, str]) -> Results | None:
+def _read_results(
+    path: Path, embeddings: Embeddings | None, missing: dict[str, str]
+) -> Results | None:
     if not path.exists():
         missing["results"] = _NO_METRICS
         return None
     try:
-        return read_results(path)
+        results = read_results(path)
     except DatasetError as error:
         missing["results"] = f"What recssl evaluate wrote can't be used: {error}."
         return None
+    measured = results.ours.step
+    if embeddings is None or measured in (None, embeddings.info.step):
+        return results
+    missing["results"] = (
+        f"What recssl evaluate measured are the embeddings of step {measured}; the run went on, and"
+        f" has those of step {embeddings.info.step} now: call recssl evaluate again."
+    )
+    return None
 
 
 def _find_dataset(

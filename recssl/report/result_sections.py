@@ -18,17 +18,14 @@ def result_sections(inputs: Inputs) -> list[Section]:
     results = inputs.results
     if results is None:
         return [Section("results", title, (Note(inputs.missing["results"]),))]
-    return [_comparison(inputs, results, title), _numbers(results), _lists(results)]
+    return [_comparison(results, title), _numbers(results), _lists(results)]
 
 
-def _comparison(inputs: Inputs, results: Results, title: str) -> Section:
+def _comparison(results: Results, title: str) -> Section:
     drawings = [
         drawing for name in _DRAWN for drawing in _drawing(results, f"{name}@{results.k}", name)
     ]
     parts: list[Part] = [Drawings(tuple(drawings))]
-    stale = _stale(inputs, results)
-    if stale:
-        parts.insert(0, Note(stale, "warning"))
     differences = _differences(results)
     parts += [differences] if differences else []
     parts += [Note(f"Left out: {item.reason}", "neutral") for item in results.left_out]
@@ -58,16 +55,6 @@ def _drawing(results: Results, metric: str, name: str) -> list[Drawing]:
     figure = interval_rows(rows, title=title, from_zero=False)
     alt = f"{title} of each method: " + ", ".join(f"{row.name} {row.text}" for row in rows)
     return [Drawing(to_svg(figure, name=f"models-{name}", alt=alt), "Further right is better.")]
-
-
-def _stale(inputs: Inputs, results: Results) -> str:
-    """Say if the run went on after it was measured."""
-    if not inputs.embeddings or results.ours.step in (None, inputs.embeddings.info.step):
-        return ""
-    return (
-        f"Measured at step {results.ours.step}, but the embeddings are now of step"
-        f" {inputs.embeddings.info.step}: run recssl evaluate again."
-    )
 
 
 def _differences(results: Results) -> Table | None:

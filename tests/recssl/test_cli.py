@@ -163,13 +163,20 @@ def test_a_method_by_name_takes_the_place_of_that_of_a_file(
 def test_lists_go_to_stdout_as_tab_separated_text(called: list[Any]) -> None:
     result = invoke("recommend", "run", "--user", "u", "-k", 3)
     assert result.stdout == "user\trank\titem\tscore\nu\t1\ti\t0.5000\n"
-    assert called[0][1] == {"users": ["u"], "history": None, "k": 3, "out": None}
+    assert called[0][1] == {
+        "users": ["u"],
+        "history": None,
+        "new_items": None,
+        "k": 3,
+        "out": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("train",), "give the folder of a data set"),
+        (("train", "--out", "nowhere", "--resume"), "nowhere holds no run to continue"),
         (("train", "data", "--method", "bprr"), "did you mean 'bpr'? known: bpr, infonce, bsl"),
         (("train", "data", "--method", "dino"), "--method: unknown 'dino'; known: bpr, "),
         (("train", "data", "--method", "sgl", "--encoder", "mf"), "encoder.name: lightgcn"),

@@ -1,5 +1,6 @@
 """New users and items land where trained ones with the same neighbours are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from recssl.errors import DatasetError, LogError, UnknownIdError
 from recssl.feature_regression import FeatureRegression
 from recssl.fold_in import PropagationFoldIn, RidgeFoldIn, rows_without
 from recssl.new_items import items_from_features, items_from_users
+from recssl.recommend import recommend, similar
 from recssl.run_folder import RunFolder
 from recssl.settings.export import RecommendConfig
 from recssl.settings.train import TrainConfig
 from recssl.train import train
-from sslcore.errors import ShapeError
+from sslcore.errors import ConfigError, ShapeError
 from tests.recssl.runs import (
     DIM,
     GROUPS,
@@ -210,6 +212,24 @@ def test_users_tell_where_a_new_item_belongs(dataset: Dataset, tmp_path: Path) -
         items_from_users(run, CONFIG, pl.DataFrame({"item": ["n"], "whom": ["u9"]}))
 
 
+def _lists_hold_them(run: Path, path: Path, dataset: Dataset) -> None:
+    """New item n3 was of users of group 3."""
+    listed = recommend(run, CONFIG, users=["u3", "u2"], new_items=path, k=ITEMS)
+    ranks = listed.filter(item="n3").select("user", "rank").rows()
+    assert [user for user, _ in ranks] == ["u3", "u2"]
+    assert ranks[0][1] <= ITEMS // GROUPS < ranks[1][1]
+    plain = recommend(run, CONFIG, users=["u3", "u2"], k=ITEMS)
+    assert listed.filter(pl.col("item") != "n3").drop("rank").equals(plain.drop("rank"))
+    near = similar(run, CONFIG, ["n3", "i5"], new_items=path, k=4)
+    assert {int(item[1:]) % GROUPS for item in near.filter(item="n3")["similar"]} == {3}
+    assert near["item"].to_list() == ["n3"] * 4 + ["i5"] * 4
+    assert "n3" in similar(run, CONFIG, ["i7"], new_items=path, k=ITEMS)["similar"]
+    with pytest.raises(UnknownIdError, match="n3"):
+        similar(run, CONFIG, ["n3"])
+    with pytest.raises(UnknownIdError, match=f"nothing was learnt about 1 of 1 item.*i{ITEMS - 1}"):
+        similar(run, CONFIG, [f"i{ITEMS - 1}"], new_items=path)
+
+
 def test_new_items_go_from_a_table_to_a_table(dataset: Dataset, tmp_path: Path) -> None:
     run, table, log = make_run(tmp_path / "run", dataset), tmp_path / "t.csv", tmp_path / "l.csv"
     table.write_text("item_id,kind,size\n7001,KIND2 unheard,\n7002,kind1,2.0\n")
@@ -228,6 +248,15 @@ def test_new_items_go_from_a_table_to_a_table(dataset: Dataset, tmp_path: Path) 
     expected = items_from_features(run, CONFIG, pl.read_csv(table).rename({"item_id": "id"}))
     kept = pl.read_parquet(tmp_path / "features.parquet")
     assert kept["embedding"].to_list() == expected["embedding"].to_list()
+    _lists_hold_them(run, tmp_path / "history.parquet", dataset)
+    other = make_run(tmp_path / "other", dataset)
+    stored = RunFolder(other).read_embeddings()
+    later = replace(stored, info=replace(stored.info, step=stored.info.step + 1))
+    RunFolder(other).write_embeddings(later)
+    refused = [(other, "history", "made with other embeddings"), (run, "t", "not a readable")]
+    for asked, name, words in refused:
+        with pytest.raises(ConfigError, match=words):
+            recommend(asked, CONFIG, users=["u3"], new_items=tmp_path / f"{name}.parquet")
     for words in ([], ["--features", str(table), "--history", str(log)]):
         result = CliRunner().invoke(
             app, ["new-items", str(run), *words, "--out", str(tmp_path / "x")]

@@ -259,7 +259,7 @@ def test_a_run_of_another_data_set_is_refused(tmp_path: Path, dataset: Dataset) 
 
 def test_a_moved_data_set_is_named_by_the_settings(run: Path, dataset: Dataset) -> None:
     moved = dataset.folder.rename(dataset.folder.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="not a data set"):
+    with pytest.raises(DatasetError, match="is gone; if it is elsewhere now, name it with --set"):
         recommend(run, CONFIG, users=["u1"])
     assert len(recommend(run, RecommendConfig(data=moved), users=["u1"], k=2)) == 2
 

@@ -138,12 +138,17 @@ def test_damaged_metrics_become_a_sentence(run: Path, tmp_path: Path, content: s
     assert str(tmp_path) not in text
 
 
-def test_metrics_of_an_earlier_step_are_called_old(run: Path, tmp_path: Path) -> None:
+def test_metrics_of_an_earlier_step_are_not_shown(run: Path, tmp_path: Path) -> None:
     dataset = open_dataset(run.parent / "data")
     older = write_run(tmp_path / "run", dataset)
     measure(older)
     write_embeddings(older, dataset, step=99)
-    assert "Measured at step 30, but the embeddings are now of step 99" in text_of(older, tmp_path)
+    text = text_of(older, tmp_path)
+    assert (
+        "measured are the embeddings of step 30; the run went on, and has those of step 99" in text
+    )
+    assert "confidence" not in text
+    assert "Recall@20 is" not in text
 
 
 def test_a_data_set_that_moved_becomes_a_sentence_or_is_named(tmp_path: Path) -> None:
