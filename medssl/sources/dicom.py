@@ -169,7 +169,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, Pi
 def _named_syntax(file: BinaryIO) -> UID | None:
     meta = read_dataset(file, False, True, None, _after_meta, specific_tags=[0x00020010])
     value = meta.get("TransferSyntaxUID")
-    return UID(str(value).strip("\0 ")) if value else None
+    return UID(value.strip("\0 ")) if isinstance(value, str) and value else None
 
 
 def _syntax_of(file: BinaryIO, start: DicomStart) -> UID:

@@ -93,7 +93,10 @@ def first_text(path: Path, header: Dataset, keyword: str) -> str | None:
 
 
 def texts(path: Path, header: Dataset, keyword: str) -> list[str]:
-    """Return all values of an attribute as texts without padding; none if it is unreadable."""
+    """Return all values of an attribute as texts without padding.
+
+    None if it is unreadable, or a sequence, whose text would hold all that is in it.
+    """
     try:
         value = value_of(path, header, keyword)
     except UnreadableFileError:
@@ -101,7 +104,8 @@ def texts(path: Path, header: Dataset, keyword: str) -> list[str]:
     if value is None or isinstance(value, bytes):
         return []
     is_list = not isinstance(value, str) and hasattr(value, "__getitem__")
-    return [str(item).strip("\0 \t\r\n") for item in (value if is_list else [value])]
+    found = value if is_list else [value]
+    return [str(item).strip("\0 \t\r\n") for item in found if not isinstance(item, Dataset)]
 
 
 def numbers(path: Path, header: Dataset, keyword: str) -> list[float]:

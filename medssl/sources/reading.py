@@ -15,7 +15,7 @@ from nibabel.orientations import OrientationError
 from nibabel.spatialimages import HeaderDataError
 from nrrd.errors import NRRDError
 from PIL import Image
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from tifffile import TiffFileError
 
 from medssl.errors import (
@@ -40,6 +40,7 @@ DECODER_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    BytesLengthException,
     HeaderDataError,
     InvalidDicomError,
     NRRDError,

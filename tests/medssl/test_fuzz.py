@@ -18,13 +18,14 @@ import tifffile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom import uid
+from pydicom import DataElement, Dataset, uid
 
-from medssl.errors import IngestError
+from medssl.errors import IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.intensity import Window, to_display
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
+from medssl.sources.dicom_values import texts
 from medssl.sources.open import open_image
 from medssl.sources.sniff import sniff
 from tests.medssl.make import (
@@ -142,6 +143,27 @@ def test_damaged_files_give_an_image_or_an_ingest_error(
     path.write_bytes(damage(sample(name), flips, keep))
     with suppress(IngestError):
         read_all(path)
+
+
+@pytest.mark.parametrize("vr", [b"SQ", b"UN", b"OB", b"US", b"UL", b"FD", b"AT", b"DS", b"??"])
+@pytest.mark.parametrize("content", [b"", b"\1\2\3" * 9, b"\xfe\xff\x00\xe0\x22\0\0\0" + bytes(34)])
+def test_a_transfer_syntax_of_another_type_is_no_mistake_of_ours(
+    tmp_path: Path, vr: bytes, content: bytes
+) -> None:
+    before, _, after = sample("ExplicitVRLittleEndian").partition(b"\x02\x00\x10\x00UI")
+    (tmp_path / "a").write_bytes(before + b"\x02\x00\x10\x00" + vr + content + after)
+    outcome = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is None or outcome.aside.reason != Reason.READER_BUG, outcome.aside
+
+
+def test_no_text_is_made_of_what_a_sequence_holds(tmp_path: Path) -> None:
+    """As from a file that says that its modality is one."""
+    header, inner = Dataset(), Dataset()
+    inner.PatientName = "Jane Doe"
+    header.add_new("OperatorIdentificationSequence", "SQ", [inner])
+    element = header["OperatorIdentificationSequence"]
+    header[0x00080060] = DataElement(0x00080060, "SQ", element.value)
+    assert texts(tmp_path, header, "Modality") == []
 
 
 @settings(

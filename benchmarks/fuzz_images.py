@@ -1,0 +1,70 @@
+"""Read files that a coverage-guided fuzzer makes of good ones: none may be taken for our mistake.
+
+Run: python benchmarks/fuzz_images.py [SECONDS] [FORMAT ...]
+
+Needs atheris (pip install atheris), which finds changes of a file that lead to other code. Each
+format gets its share of the seconds, one hour in all by default. Everything that a scan does with a
+file is done with each input; ends with status 1 if a reader failed in a way it does not foresee, or
+ended the process. What did so is kept in the folder `fuzz_found` of the current directory.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import HERE, keep
+
+from tests.medssl.test_fuzz import FORMATS, sample
+from tests.medssl.test_slides import slide_bytes
+
+FOUND = Path("fuzz_found")
+SECONDS = 3600
+_LIMITS = ("-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1")
+_SLIDE = "slide"
+
+
+def main() -> int:
+    """Fuzz each format in a process of its own; return 1 if something was found."""
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    names = sys.argv[2:] or (*FORMATS, _SLIDE)
+    with tempfile.TemporaryDirectory() as corpus:
+        results = {name: fuzz(name, seconds / len(names), Path(corpus) / name) for name in names}
+    found = sum(sum(result["found"].values()) for result in results.values())
+    executions = sum(result["executions"] for result in results.values())
+    keep("fuzz_images", {"seconds": seconds, "executions": executions, "formats": results})
+    return 1 if found else 0
+
+
+def fuzz(name: str, seconds: float, corpus: Path) -> dict[str, Any]:
+    """Fuzz one format, again where the process ended early."""
+    corpus.mkdir()
+    seed = slide_bytes() if name == _SLIDE else sample(name)
+    (corpus / "seed").write_bytes(seed)
+    folder = FOUND / name.replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    end, executions, ended = time.monotonic() + seconds, 0, 0
+    while (left := int(end - time.monotonic())) > 0:
+        command = [sys.executable, str(HERE / "fuzz_reader.py"), str(folder), str(corpus)]
+        options = (*_LIMITS, f"-max_len={2 * len(seed)}", f"-max_total_time={left}")
+        kept = f"-artifact_prefix={folder}/"
+        done = subprocess.run(
+            [*command, *options, kept], capture_output=True, check=False, text=True
+        )
+        counted = re.search(r"stat::number_of_executed_units:\s+(\d+)", done.stderr)
+        if "ModuleNotFoundError" in done.stderr:
+            sys.exit(done.stderr)
+        executions += int(counted[1]) if counted else 0
+        ended += done.returncode != 0
+    bugs = [path.name for path in folder.glob("bug-*")]
+    slow = [path.name for path in folder.glob("timeout-*")]
+    other = [path.name for path in folder.iterdir() if path.name not in (*bugs, *slow)]
+    found = {"reader_bug": len(bugs), "over_60_seconds": len(slow), "ended_the_process": len(other)}
+    return {"executions": executions, "inputs_kept": len(list(corpus.iterdir())), "found": found}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
