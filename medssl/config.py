@@ -41,6 +41,12 @@ class DataConfig(Section):
     dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
+    spacing_mm: float | None = Field(
+        None,
+        gt=0,
+        description="of volumes: between the voxels of the canvas, their middle cut out or their"
+        " borders repeated; by default the longest side fills the canvas",
+    )
     stain: StainMethod | None = Field(
         None,
         description="bring the colours of haematoxylin and eosin to those of a reference, image by"

@@ -1,9 +1,9 @@
 """A pretrained encoder: from the files of a run to embeddings of images."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,96 +12,23 @@ from torch import Tensor
 
 from medssl.backbone import Backbone, with_head_layer
 from medssl.backbones import build_backbone
-from medssl.config import Dims, Preset, PretrainConfig, StainMethod, Stem, ViewsConfig, Window
+from medssl.config import ViewsConfig
+from medssl.encoder_spec import EncoderSpec, parse_spec
 from medssl.errors import DataError, IngestError
-from medssl.hub_backbones import describe_hub_backbone, rebuild_hub_backbone
+from medssl.hub_backbones import rebuild_hub_backbone
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest
-from medssl.run_data import choose_backbone, image_shape
 from medssl.run_folder import RunFolder
 from medssl.view_maker import MultiViewMaker, move_canvases
 from medssl.views import build_views
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError
-from sslcore.methods.settings import Pooling
 from sslcore.modules.heads import first_layer, projection_mlp
 from sslcore.training.checkpoint import load_encoder_weights, read_encoder_description, save_encoder
 from sslcore.training.health import evaluating
 
 _READERS = 4  # threads; decoders leave Python's lock
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderSpec:
-    """All that is needed to rebuild an encoder and to feed it images as in training.
-
-    Attributes:
-        backbone: Name of the network.
-        stem: See `build_backbone`.
-        width: Likewise.
-        channels: 1 or 3.
-        image_size: Side of the network's input, px.
-        canvas: Side of the images that are read, px.
-        window: How stored values become 0 to 1.
-        preset: Kind of image.
-        mean: Of each channel of the training data, of values from 0 to 1.
-        std: Standard deviation, likewise.
-        feature_dim: Columns of an embedding.
-        pooling: See `build_backbone`; like what follows, not in the files of older runs.
-        registers: Likewise.
-        network: Configuration of a network of `transformers`; None for others.
-        head_layer: Whether the first layer of the method's head follows the network.
-        dims: 2 for images, 3 for volumes.
-        stain: See `medssl.transforms.stain_normalisation`.
-    """
-
-    backbone: str
-    stem: Stem
-    width: int | None
-    channels: int
-    image_size: int
-    canvas: int
-    window: Window
-    preset: Preset
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    feature_dim: int
-    pooling: Pooling | None = None
-    registers: int = 0
-    network: dict[str, Any] | None = None
-    head_layer: bool = False
-    dims: Dims = 2
-    stain: StainMethod | None = None
-
-    @classmethod
-    def of_run(
-        cls,
-        config: PretrainConfig,
-        *,
-        statistics: tuple[tuple[float, ...], tuple[float, ...]],
-        backbone: Backbone,
-    ) -> Self:
-        """Collect the specification from a resolved configuration."""
-        channels, canvas = image_shape(config)
-        return cls(
-            backbone=choose_backbone(config),
-            stem=config.backbone.stem,
-            width=config.backbone.width,
-            channels=channels,
-            image_size=config.image_size,
-            canvas=canvas,
-            window=config.data.window,
-            preset=config.views.preset,
-            mean=statistics[0],
-            std=statistics[1],
-            feature_dim=backbone.feature_dim,
-            pooling=config.backbone.pooling,
-            registers=config.backbone.registers,
-            network=describe_hub_backbone(backbone),
-            dims=config.data.dims,
-            stain=config.data.stain,
-        )
 
 
 class Embeddings(NamedTuple):
@@ -247,6 +174,7 @@ def open_dataset(
         channels=spec.channels,
         window=spec.window,
         stain=spec.stain,
+        spacing_mm=spec.spacing_mm,
         cache_gb=cache_gb,
         store=store,
     )
@@ -269,31 +197,3 @@ def _read(
             else:
                 failures[row] = result
     return canvases
-
-
-def parse_spec(description: dict[str, Any], path: Path) -> EncoderSpec:
-    """Read what `store_encoder` wrote.
-
-    Args:
-        description: See `read_encoder_description`; what it holds beside is passed over.
-        path: Of the weights, for the message.
-
-    Raises:
-        CheckpointError: Something is missing or impossible.
-    """
-    try:
-        known = {
-            name: description[name]
-            for name, field in EncoderSpec.__dataclass_fields__.items()
-            if name in description or field.default is MISSING
-        }
-        return EncoderSpec(
-            **{
-                **known,
-                "window": Window(known["window"]),
-                "preset": Preset(known["preset"]),
-                **{name: tuple(known[name]) for name in ("mean", "std")},
-            }
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path.with_suffix('.json')}: not an encoder of images") from error

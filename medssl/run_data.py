@@ -135,6 +135,15 @@ def check_names(config: PretrainConfig) -> None:
         )
 
 
+def _choose_canvas(config: PretrainConfig, rows: Manifest) -> int:
+    """Return the side by the size of images; of the view itself where it stands for a length."""
+    if config.data.spacing_mm is None:
+        return choose_canvas(rows, config.image_size)
+    if config.data.dims == 2:
+        raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
+    return config.image_size
+
+
 def _check_stain(stain: StainMethod | None, channels: int, dims: Dims) -> None:
     if stain and (channels != 3 or dims == 3):
         held = "volumes" if dims == 3 else "images without colour"
@@ -196,7 +205,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             "path": data.path.absolute(),
             "store": data.store and data.store.absolute(),
             "channels": channels,
-            "canvas": data.canvas or choose_canvas(rows, config.image_size),
+            "canvas": data.canvas or _choose_canvas(config, rows),
         },
         "views": {
             "preset": choose_preset(rows) if auto_preset else config.views.preset,

@@ -25,6 +25,7 @@ def open_images(
         channels=channels,
         window=data.window,
         stain=data.stain,
+        spacing_mm=data.spacing_mm,
         cache_gb=data.cache_gb if cache_gb is None else cache_gb,
         store=plan_store(data) if cache_gb is None else None,
     )

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from medssl.backbone import Backbone, with_head_layer, without_head_layer
 from medssl.backbones import build_backbone
 from medssl.config import PretrainConfig
-from medssl.encoder import EncoderSpec, build_spec_views, load_encoder
+from medssl.encoder import build_spec_views, load_encoder
+from medssl.encoder_spec import EncoderSpec
 from medssl.health import HealthImages, class_numbers, pick_images
 from medssl.hub_backbones import HUB_KNOWN, build_hub_backbone
 from medssl.loading.dataset import CanvasDataset

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.backbone import Backbone
-from medssl.encoder import Encoder, EncoderSpec, build_spec_backbone, parse_spec
+from medssl.encoder import Encoder, build_spec_backbone
+from medssl.encoder_spec import EncoderSpec, parse_spec
 from medssl.fewlabels.metrics import FloatArray
 from medssl.fewlabels.probe import LinearProbe
 from sslcore.errors import CheckpointError

@@ -15,7 +15,8 @@ from lightning_fabric import Fabric
 
 from medssl.config import DistillConfig
 from medssl.embed import encoded_table
-from medssl.encoder import Encoder, EncoderSpec, build_spec_backbone
+from medssl.encoder import Encoder, build_spec_backbone
+from medssl.encoder_spec import EncoderSpec
 from medssl.errors import DataError
 from medssl.fewlabels.classifier import Classifier, Trained, load_classifier
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels

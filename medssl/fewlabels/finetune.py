@@ -22,7 +22,8 @@ import torch
 from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
 from medssl.embed import embedding_table
-from medssl.encoder import EncoderSpec, build_spec_backbone, load_encoder, unfinished
+from medssl.encoder import build_spec_backbone, load_encoder, unfinished
+from medssl.encoder_spec import EncoderSpec
 from medssl.fewlabels.classifier import LEARNT_SCHEMA, Trained
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels

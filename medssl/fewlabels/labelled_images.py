@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from medssl.backbones import Backbone
 from medssl.config import ViewsConfig
-from medssl.encoder import EncoderSpec, open_dataset
+from medssl.encoder import open_dataset
+from medssl.encoder_spec import EncoderSpec
 from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.probe import FeatureArray
 from medssl.loading.dataset import CanvasDataset, iter_canvases

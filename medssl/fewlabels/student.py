@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from medssl.backbones import KNOWN, choose_stem
 from medssl.config import DistillConfig
-from medssl.encoder import EncoderSpec, build_spec_backbone
+from medssl.encoder import build_spec_backbone
+from medssl.encoder_spec import EncoderSpec
 from medssl.fewlabels.classifier import Classifier
 from sslcore.config import suggest
 from sslcore.errors import ConfigError

@@ -65,6 +65,7 @@ class CanvasDataset(Dataset[Tensor]):
         channels: int,
         window: Window = Window.AUTO,
         stain: StainMethod | None = None,
+        spacing_mm: float | None = None,
         cache_gb: float = 1.0,
         store: StorePlan | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class CanvasDataset(Dataset[Tensor]):
             channels: 1 or 3; colour becomes grey and grey is repeated as needed.
             window: How stored values become 0 to 1.
             stain: See `medssl.transforms.stain_normalisation`; of images in colour.
+            spacing_mm: Of volumes; see `medssl.loading.volume_canvas.to_cube`.
             cache_gb: The first rows of the manifest that fit into this are decoded once only.
             store: Where decoded images are kept on disk; nowhere by default.
 
@@ -87,13 +89,13 @@ class CanvasDataset(Dataset[Tensor]):
         self._reader = (
             CanvasReader(manifest, **form, window=window, stain=stain)
             if manifest.slices is None
-            else VolumeReader(manifest, **form, window=window)
+            else VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
         )
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
         self.store = None
         if store is not None:
-            settings = f"{CANVAS_VERSION} {self._shape} {window} {stain}"
+            settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
             self.store = CanvasStore(store, _keys(manifest, settings), self._shape)
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from nibabel.orientations import apply_orientation
 from torch import Tensor
 
+from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, show_volume
 from medssl.loading.canvas import fit
 from medssl.manifest import Manifest
@@ -27,7 +28,15 @@ _AXES = "SPL"  # slices to the head, rows to the back, columns to the left
 class VolumeReader:
     """Reads the volumes of one manifest; holds plain values only, so that workers can have it."""
 
-    def __init__(self, manifest: Manifest, *, canvas: int, channels: int, window: Window) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        canvas: int,
+        channels: int,
+        window: Window,
+        spacing_mm: float | None = None,
+    ) -> None:
         """Prepare to read cubes of `channels` x `canvas` x `canvas` x `canvas`."""
         if manifest.slices is None:
             raise TypeError("expected a manifest of volumes, see medssl.volumes.samples")
@@ -36,6 +45,7 @@ class VolumeReader:
         self._canvas = canvas
         self._channels = channels
         self._window = window
+        self._spacing_mm = spacing_mm
         kept = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
         found = {rows["volume"][0]: Slices.of(rows) for rows in volumes_of(kept)}
         self._volumes = [found[name] for name in manifest.rows["volume"]]
@@ -44,7 +54,8 @@ class VolumeReader:
         """Return the cube of one row, uint16, `[channels, canvas, canvas, canvas]`.
 
         Raises:
-            IngestError: A slice cannot be read any more.
+            IngestError: A slice cannot be read any more, or a spacing is wanted and the volume has
+                none.
         """
         slices = self._volumes[index]
         values = slices.read(self.root)
@@ -52,28 +63,47 @@ class VolumeReader:
         if slices.photometric == "MONOCHROME1":
             shown = 1 - shown
         first = self.root / decode_path(slices.images[0][0])
+        if self._spacing_mm is not None and slices.geometry.affine is None:
+            raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
         turned, spacing = _turned(first, shown, slices.geometry)
-        cube = to_cube(turned, spacing, self._canvas)
+        cube = to_cube(turned, spacing, self._canvas, self._spacing_mm)
         return cube.expand(self._channels, -1, -1, -1).contiguous()
 
 
 def to_cube(
-    shown: npt.NDArray[np.float32], spacing_mm: tuple[float, float, float], side: int
+    shown: npt.NDArray[np.float32],
+    spacing_mm: tuple[float, float, float],
+    side: int,
+    wanted_mm: float | None = None,
 ) -> Tensor:
     """Fit a volume into a cube without changing its aspect.
 
     Args:
         shown: `[slices, rows, columns]`, 0 to 1.
         spacing_mm: Between them.
-        side: Of the cube, px; the longest side of the volume becomes this long.
+        side: Of the cube, px.
+        wanted_mm: Between the voxels of the cube: what is larger than the cube is cut off on both
+            sides alike, to half a voxel. None makes the longest side of the volume fill it.
 
     Returns:
         `[1, side, side, side]`, uint16, 65535 for 1.
     """
+    if wanted_mm is not None:
+        shown = _middle(shown, [max(1, round(side * wanted_mm / step)) for step in spacing_mm])
     volume = torch.from_numpy(np.ascontiguousarray(shown))[None]
     lengths = [count * step for count, step in zip(shown.shape, spacing_mm, strict=True)]
-    fitted = [max(1, round(length * side / max(lengths))) for length in lengths]
+    step = wanted_mm or max(lengths) / side
+    fitted = [min(side, max(1, round(length / step))) for length in lengths]
     return fit(volume, fitted, side)
+
+
+def _middle(shown: npt.NDArray[np.float32], most: list[int]) -> npt.NDArray[np.float32]:
+    """Cut both ends of each axis off, so that at most so many remain."""
+    cuts = tuple(
+        slice((count - min(count, kept)) // 2, (count - min(count, kept)) // 2 + min(count, kept))
+        for count, kept in zip(shown.shape, most, strict=True)
+    )
+    return shown[cuts]
 
 
 def _turned(

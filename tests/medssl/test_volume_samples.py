@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from medssl.cli import app
 from medssl.config import DataConfig, ScanConfig
-from medssl.errors import DataError
+from medssl.errors import DataError, UnsupportedImageError
 from medssl.intensity import Window, show_volume
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.volume_canvas import to_cube
@@ -135,6 +135,41 @@ def test_the_longest_side_in_mm_fills_the_cube() -> None:
     assert (cube[:, 17:] == 1).all()
 
 
+def test_a_wanted_spacing_holds_for_volumes_of_every_size() -> None:
+    cubes = []
+    for counts in ((6, 12, 20), (8, 16, 40)):  # slices of 5 mm, pixels of 1 mm
+        shown = np.zeros(counts, np.float32)
+        at = tuple(count // 2 for count in counts)
+        shown[at[0] - 1 : at[0] + 1, at[1] - 3 : at[1] + 3, at[2] - 4 : at[2] + 4] = 1
+        cube = to_cube(shown, (5.0, 1.0, 1.0), 12, 2.0)[0].float() / 65535
+        assert cube.shape == (12, 12, 12)
+        inside = [cube.amax(dim=others).sum().item() for others in ((1, 2), (0, 2), (0, 1))]
+        assert inside == pytest.approx([5, 3, 4], abs=0.3)  # 10, 6 and 8 mm
+        cubes.append(cube)
+    torch.testing.assert_close(cubes[0], cubes[1])
+
+
+def test_what_is_larger_than_a_wanted_cube_is_cut_off_on_both_sides() -> None:
+    shown = np.arange(30, dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), np.float32) / 30
+    cube = to_cube(shown, (1.0, 1.0, 1.0), 10, 1.0)[0].float() / 65535
+    np.testing.assert_allclose(cube[:, 5, 5], np.arange(10, 20) / 30, atol=2e-5)
+
+
+def test_a_spacing_is_wanted_of_volumes_that_have_one(tmp_path: Path) -> None:
+    for number in range(3):
+        write_volume(tmp_path / "d" / f"{number}.nii", number, step=0.5 + number)
+    volumes = as_samples(scanned(tmp_path / "d"), 3)
+    plain = CanvasDataset(volumes, canvas=8, channels=1)
+    wanted = CanvasDataset(volumes, canvas=8, channels=1, spacing_mm=1.0)
+    assert not torch.equal(plain[0], wanted[0])
+    assert torch.equal(plain[0], CanvasDataset(volumes, canvas=8, channels=1, cache_gb=0)[0])
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8, 8), np.uint8))
+    scan(tmp_path / "x.npz", tmp_path / "x.parquet", ScanConfig(workers=1))
+    arrays = as_samples(read_manifest(tmp_path / "x.parquet"), 3)
+    with pytest.raises(UnsupportedImageError, match="a volume without a spacing"):
+        CanvasDataset(arrays, canvas=8, channels=1, spacing_mm=1.0)[0]
+
+
 def test_a_shrunk_volume_is_averaged() -> None:
     shown = np.random.default_rng(0).random((8, 8, 8)).astype(np.float32)
     cube = to_cube(shown, (1.0, 1.0, 1.0), 4)[0].float().numpy() / 65535
@@ -221,6 +256,7 @@ def test_volumes_go_through_the_whole_line(tmp_path: Path, method: str) -> None:
         (("--method", "rotation"), "rotation is for images"),
         (("--backbone", "hf_vit"), "is for images"),
         (("--backbone", "efficientnet_b0"), "for images only"),
+        (("--set", "data.spacing_mm=2", "--dims", "2"), "is for volumes; set data.dims=3"),
     ],
 )
 def test_what_volumes_cannot_have_is_told(
