@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from recssl.baselines import limits
 from recssl.baselines.tuning import DEFAULTS, fit_baseline
-from recssl.metrics import count_users
+from recssl.matrices import count_users
 from recssl.settings.evaluate import BaselineName
 
 _MEMORY_GB = 8.0

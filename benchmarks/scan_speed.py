@@ -31,11 +31,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from record import data_folder, keep, keep_chart
 
-from medssl.config import ScanConfig, Window
+from medssl.config import Window
 from medssl.identity import SiteKey
 from medssl.loading.canvas import CanvasReader
 from medssl.manifest import read_manifest
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.volumes.geometry import volumes_of

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from record import data_folder, keep
 
-from medssl.config import ScanConfig
 from medssl.manifest import read_manifest
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources.volume import LPS
 from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume

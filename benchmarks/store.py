@@ -23,12 +23,13 @@ import numpy as np
 import polars as pl
 from record import data_folder, keep
 
-from medssl.config import PretrainConfig, ScanConfig
+from medssl.config import PretrainConfig
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import resolve, usable_images
 from medssl.run_images import open_images
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 
 SETS = ("dicom_hippocampus_series", "dicom_files", "img_brain_mri", "path_monuseg", "wsi_small")
 MOST = 400  # images of each set

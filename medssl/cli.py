@@ -24,6 +24,7 @@ from sslcore.cli import (
     show_version,
 )
 from sslcore.console import user_errors
+from sslcore.interrupts import load_torch
 
 app = build_app()
 
@@ -66,7 +67,7 @@ def scan(
     workers: Annotated[int | None, typer.Option(help="Processes; default by cores.")] = None,
 ) -> None:
     """List the images of a folder, and what cannot be read."""
-    from medssl.config import ScanConfig
+    from medssl.scanning.settings import ScanConfig
     from sslcore.console import Progress
 
     settings = resolve(
@@ -114,6 +115,7 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Pretrain an encoder on images without labels."""
+    load_torch()
     from medssl.config import DERIVED, PretrainConfig
     from sslcore.training.settings import INSTEAD_OF
 
@@ -171,6 +173,7 @@ def cache(
     ] = False,
 ) -> None:
     """Decode images once, for pretrain --set data.store=STORE."""
+    load_torch()
     from medssl.config import DERIVED, PretrainConfig
 
     if not (data or config or assignments):
@@ -206,6 +209,7 @@ def embed(
     device: Device = None,
 ) -> None:
     """Turn each image into a vector."""
+    load_torch()
     from medssl.config import EmbedConfig
 
     settings = resolve(
@@ -236,6 +240,7 @@ def report(
     seed: Seed = None,
 ) -> None:
     """Write one HTML file about a run or its results."""
+    load_torch()
     from medssl.config import ReportConfig
     from sslcore.console import Progress
 
@@ -256,6 +261,7 @@ def report(
 @user_errors()
 def doctor() -> None:
     """Show what works here, and what to install for the rest."""
+    load_torch()
     from medssl.doctor import examine
 
     diagnosis = examine(Path.cwd())

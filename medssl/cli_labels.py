@@ -7,6 +7,7 @@ import typer
 
 from sslcore.cli import Assignments, ConfigFile, Device, Seed, resolve
 from sslcore.console import user_errors
+from sslcore.interrupts import load_torch
 
 Labels = Annotated[
     Path | None,
@@ -48,6 +49,7 @@ def finetune(
     seed: Seed = None,
 ) -> None:
     """Learn from few labels, with and without pretraining."""
+    load_torch()
     from medssl.config import FinetuneConfig
     from sslcore.console import Progress
 
@@ -88,6 +90,7 @@ def predict(
     device: Device = None,
 ) -> None:
     """Name the class of each image."""
+    load_torch()
     from medssl.config import EmbedConfig
 
     settings = resolve(
@@ -120,6 +123,7 @@ def distill(
     seed: Seed = None,
 ) -> None:
     """Teach a small network with the classes that a fine-tuned one gives to unlabelled images."""
+    load_torch()
     from medssl.config import DistillConfig
     from sslcore.console import Progress
 

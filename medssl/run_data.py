@@ -7,13 +7,14 @@ from pathlib import Path
 import polars as pl
 
 from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
-from medssl.config import DataConfig, Dims, Preset, PretrainConfig, ScanConfig, StainMethod
+from medssl.config import DataConfig, Dims, Preset, PretrainConfig, StainMethod
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.views import choose_local_size, choose_preset
 from medssl.volumes.samples import as_samples
 from sslcore.config import suggest

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from recssl.matrices import IntArray
 from recssl.metrics import FloatArray
-from recssl.retrieval import IntArray
 
 CONFIDENCE = (2.5, 97.5)  # percentiles of the interval
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix
-from recssl.retrieval import IntArray
+from recssl.matrices import IntArray
 from recssl.run_folder import EmbeddingsInfo
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import TrainedRun

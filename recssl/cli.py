@@ -24,6 +24,7 @@ from sslcore.cli import (
     show_version,
 )
 from sslcore.console import user_errors
+from sslcore.interrupts import load_torch
 
 app = build_app()
 
@@ -122,6 +123,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Learn embeddings of users and items."""
+    load_torch()
     from recssl.settings.methods import method_preset
     from recssl.settings.train import TrainConfig
     from sslcore.training.settings import INSTEAD_OF
@@ -171,6 +173,7 @@ def evaluate(
     from sslcore.console import Progress
 
     settings = resolve(EvaluateConfig, config, assignments, {"seed": seed})
+    load_torch()
     from recssl.evaluate import evaluate as job
     from recssl.evaluate import metrics_path
     from recssl.metrics_table import metrics_table
@@ -194,6 +197,7 @@ def export(
     from sslcore.console import Progress
 
     settings = resolve(ExportConfig, config, assignments, {"seed": seed})
+    load_torch()
     from recssl.export import export as job
 
     with Progress("export", unit="users") as progress:
@@ -219,6 +223,7 @@ def report(
     from sslcore.console import Progress
 
     settings = resolve(ReportConfig, config, assignments, {"seed": seed})
+    load_torch()
     from recssl.report.build import write_report
 
     with Progress("report") as progress:

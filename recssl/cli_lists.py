@@ -8,6 +8,7 @@ import typer
 from recssl.options import Features, Items, Length, NewItems, Run, Table, Users
 from sslcore.cli import Assignments, ConfigFile, resolve
 from sslcore.console import user_errors
+from sslcore.interrupts import load_torch
 
 
 @user_errors()
@@ -30,6 +31,7 @@ def recommend(
     from recssl.settings.export import RecommendConfig
 
     settings = resolve(RecommendConfig, config, assignments)
+    load_torch()
     from recssl.recommend import recommend as job
 
     found = job(run, settings, users=users, history=history, new_items=new_items, k=k, out=out)
@@ -50,6 +52,7 @@ def similar(
     from recssl.settings.export import RecommendConfig
 
     settings = resolve(RecommendConfig, config, assignments)
+    load_torch()
     from recssl.recommend import similar as job
 
     found = job(run, settings, items, new_items=new_items, k=k, out=out)
@@ -72,6 +75,7 @@ def new_items(
     from recssl.settings.export import RecommendConfig
 
     settings = resolve(RecommendConfig, config, assignments)
+    load_torch()
     from recssl.new_items import embed_new_items as job
 
     found = job(run, settings, features=features, history=history, out=out)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recssl.fold_in import FloatMatrix
 from recssl.index import ItemIndex, tune
-from recssl.retrieval import IntArray
+from recssl.matrices import IntArray
 from recssl.settings.export import ExportConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.console import Progress

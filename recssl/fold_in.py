@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.matrices import binary, inverse_root
-from recssl.metrics import count_entries, count_users
+from recssl.matrices import IntArray, binary, count_entries, count_users, inverse_root
 from recssl.new_users import unlearnt
-from recssl.retrieval import EmbeddingScorer, IntArray
+from recssl.retrieval import EmbeddingScorer
 from sslcore.errors import ShapeError
 
 FloatMatrix = NDArray[np.float32]

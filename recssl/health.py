@@ -11,16 +11,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from recssl.fold_in import rows_without
-from recssl.matrices import union
-from recssl.metrics import (
-    count_entries,
-    count_users,
-    find_hits,
-    ndcg,
-    popularity_buckets,
-    recall,
-    recall_by_bucket,
-)
+from recssl.matrices import count_entries, count_users, union
+from recssl.metrics import find_hits, ndcg, popularity_buckets, recall, recall_by_bucket
 from recssl.new_users import unlearnt
 from recssl.popularity_column import ridge_users, taste
 from recssl.readout import Readout

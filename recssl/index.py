@@ -15,7 +15,8 @@ from scipy.sparse import csr_array
 
 from recssl.faiss_library import load_faiss
 from recssl.fold_in import FloatMatrix
-from recssl.retrieval import EmbeddingScorer, IntArray, ScoreArray, top_k
+from recssl.matrices import IntArray
+from recssl.retrieval import EmbeddingScorer, ScoreArray, top_k
 from recssl.settings.export import IndexConfig, IndexKind
 from sslcore.errors import CheckpointError, ConfigError, OutputError
 

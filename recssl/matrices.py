@@ -1,11 +1,32 @@
-"""Sparse interaction matrices `[users, items]`: without weights, joined, normalised."""
+"""Sparse interaction matrices `[users, items]`: counted, without weights, joined, normalised."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.metrics import count_entries, count_users
-from recssl.retrieval import IntArray
+IntArray = NDArray[np.int64]
+
+
+def count_entries(matrix: csr_array, rows: IntArray | None = None) -> IntArray:
+    """Return the number of stored entries of each row, or of some rows."""
+    ends = np.asarray(matrix.indptr, np.int64)
+    lengths: IntArray = ends[1:] - ends[:-1]
+    return lengths if rows is None else lengths[rows]
+
+
+def count_users(matrix: csr_array) -> IntArray:
+    """Return by how many users each item is stored, `[num_items]`: its popularity."""
+    return np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
+
+
+def row_entries(matrix: csr_array, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """List the stored entries of some rows: positions in `rows`, and columns."""
+    starts = np.asarray(matrix.indptr[rows], np.int64)
+    lengths = np.asarray(matrix.indptr[rows + 1], np.int64) - starts
+    positions = np.repeat(np.arange(len(rows)), lengths)
+    first = np.cumsum(lengths) - lengths
+    entries = np.arange(len(positions)) + np.repeat(starts - first, lengths)
+    return positions, np.asarray(matrix.indices[entries], np.int64)
 
 
 def binary(train: csr_array) -> csr_array:

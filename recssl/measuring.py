@@ -10,11 +10,9 @@ from scipy.sparse import csr_array
 from recssl.bootstrap import interval, resampled_means
 from recssl.errors import DatasetError
 from recssl.fold_in import rows_without
-from recssl.matrices import binary, union
+from recssl.matrices import IntArray, binary, count_entries, count_users, union
 from recssl.metrics import (
     FloatArray,
-    count_entries,
-    count_users,
     find_hits,
     list_metrics,
     per_user_metrics,
@@ -23,7 +21,7 @@ from recssl.metrics import (
 )
 from recssl.new_users import ScoresNewUsers, keep_rows
 from recssl.parts import Split, learnt_of
-from recssl.retrieval import IntArray, Scorer, top_k
+from recssl.retrieval import Scorer, top_k
 from recssl.settings.evaluate import EvaluateConfig
 
 GROUPS = ("few", "some", "many")  # known interactions of the user, by terciles

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.retrieval import IntArray, row_entries
+from recssl.matrices import IntArray, row_entries
 from sslcore.errors import ShapeError
 
 FloatArray = NDArray[np.float64]
@@ -57,18 +57,6 @@ def find_hits(items: IntArray, users: IntArray, relevant: csr_array) -> BoolArra
     asked = np.arange(len(users))[:, None] * num_items + items
     found: BoolArray = (wanted[np.searchsorted(wanted, asked)] == asked) & (items >= 0)
     return found
-
-
-def count_entries(matrix: csr_array, rows: IntArray | None = None) -> IntArray:
-    """Return the number of stored entries of each row, or of some rows."""
-    ends = np.asarray(matrix.indptr, np.int64)
-    lengths: IntArray = ends[1:] - ends[:-1]
-    return lengths if rows is None else lengths[rows]
-
-
-def count_users(matrix: csr_array) -> IntArray:
-    """Return by how many users each item is stored, `[num_items]`: its popularity."""
-    return np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
 
 
 def recall(hits: BoolArray, num_relevant: IntArray, k: int) -> FloatArray:

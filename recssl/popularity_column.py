@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recssl.fold_in import FloatMatrix, FoldIn, RidgeFoldIn
-from recssl.metrics import count_entries
-from recssl.retrieval import IntArray
+from recssl.matrices import IntArray, count_entries
 from recssl.settings.export import FoldInConfig
 
 

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recssl.matrices import normalised
-from recssl.metrics import count_users
+from recssl.matrices import count_users, normalised
 from recssl.popularity_column import beside, log_popularity
 from sslcore.numerics import unit_rows
 

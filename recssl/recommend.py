@@ -13,9 +13,9 @@ from recssl.candidates import Candidates, nothing_learnt, require_learnt
 from recssl.errors import UnknownIdError
 from recssl.fold_in import FloatMatrix, rows_without
 from recssl.histories import read_histories
-from recssl.matrices import union
+from recssl.matrices import IntArray, union
 from recssl.popularity_column import taste
-from recssl.retrieval import EmbeddingScorer, IntArray, TopK, top_k
+from recssl.retrieval import EmbeddingScorer, TopK, top_k
 from recssl.settings.export import RecommendConfig
 from recssl.trained_run import Side, TrainedRun, open_run
 from sslcore.errors import ConfigError, OutputError

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from recssl.matrices import IntArray, row_entries
 from sslcore.errors import DivergedError, ShapeError
 
-IntArray = NDArray[np.int64]
 ScoreArray = NDArray[np.float32]
 
 BLOCK = 2**24  # scores held at once: 64 MB
@@ -126,16 +126,6 @@ def top_k(scorer: Scorer, users: IntArray, seen: csr_array, k: int, *, block: in
         np.concatenate([found.items for found in blocks]),
         np.concatenate([found.scores for found in blocks]),
     )
-
-
-def row_entries(matrix: csr_array, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """List the stored entries of some rows: positions in `rows`, and columns."""
-    starts = np.asarray(matrix.indptr[rows], np.int64)
-    lengths = np.asarray(matrix.indptr[rows + 1], np.int64) - starts
-    positions = np.repeat(np.arange(len(rows)), lengths)
-    first = np.cumsum(lengths) - lengths
-    entries = np.arange(len(positions)) + np.repeat(starts - first, lengths)
-    return positions, np.asarray(matrix.indices[entries], np.int64)
 
 
 def _block_top_k(scorer: Scorer, users: IntArray, seen: csr_array, k: int, span: int) -> TopK:

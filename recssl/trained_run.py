@@ -16,10 +16,8 @@ from recssl.encoders.towers import has_features
 from recssl.errors import DatasetError, UnknownIdError
 from recssl.feature_regression import FeatureRegression
 from recssl.fold_in import FloatMatrix, FoldIn, PropagationFoldIn
-from recssl.matrices import union
-from recssl.metrics import count_entries, count_users
+from recssl.matrices import IntArray, count_entries, count_users, union
 from recssl.popularity_column import FoldInBeside, log_popularity, ones, ridge_users, taste
-from recssl.retrieval import IntArray
 from recssl.run_folder import Embeddings, RunFolder
 from recssl.settings.export import FoldInConfig, Untrained
 from recssl.settings.train import TowersConfig, TrainConfig

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import polars as pl
 
-from medssl.config import ScanConfig
 from medssl.errors import DataError, Reason
 from medssl.identity import SiteKey, load_site_key
 from medssl.labels import folder_labels, folder_splits, join_labels, require_labels
@@ -27,6 +26,7 @@ from medssl.private_paths import keep_paths
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import Found, SetAside, look_into, stamp_of, walk
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker

@@ -10,9 +10,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
 from recssl.baselines.histories import filled
-from recssl.matrices import binary, inverse_root, normalised
-from recssl.metrics import count_users
-from recssl.retrieval import BLOCK, IntArray, ScoreArray
+from recssl.matrices import IntArray, binary, count_users, inverse_root, normalised
+from recssl.retrieval import BLOCK, ScoreArray
 from sslcore.errors import ConfigError
 
 

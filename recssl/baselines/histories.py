@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recssl.matrices import union
-from recssl.metrics import count_entries
+from recssl.matrices import IntArray, count_entries, union
 from recssl.new_users import unlearnt
-from recssl.retrieval import IntArray, ScoreArray
+from recssl.retrieval import ScoreArray
 
 
 def co_occurrence(

@@ -5,10 +5,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from recssl.matrices import binary
-from recssl.metrics import count_entries
+from recssl.matrices import IntArray, binary, count_entries
 from recssl.new_users import unlearnt
-from recssl.retrieval import EmbeddingScorer, IntArray
+from recssl.retrieval import EmbeddingScorer
 from sslcore.errors import ConfigError
 
 _ENTRIES = 2**16  # gathered at once: 16 MB at 64 dimensions

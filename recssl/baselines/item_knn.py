@@ -5,9 +5,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recssl.baselines.histories import LinearScorer, co_occurrence
-from recssl.matrices import binary
-from recssl.metrics import count_users
-from recssl.retrieval import IntArray
+from recssl.matrices import IntArray, binary, count_users
 from sslcore.errors import ConfigError
 
 

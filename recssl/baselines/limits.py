@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from recssl.baselines import ease
 from recssl.baselines.types import Settings
-from recssl.metrics import count_entries
+from recssl.matrices import count_entries
 from recssl.settings.evaluate import BaselineName, BaselinesConfig
 
 PER_SECOND = {"item_knn": 8e6, "ease": 4e10, "ials": 4e9, "gf_cf": 1e9}

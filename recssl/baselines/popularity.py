@@ -5,8 +5,8 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from recssl.metrics import count_users
-from recssl.retrieval import IntArray, ScoreArray
+from recssl.matrices import IntArray, count_users
+from recssl.retrieval import ScoreArray
 
 
 class PopularityScorer:

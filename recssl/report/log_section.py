@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from recssl.dataset import PARTS, Dataset
-from recssl.metrics import count_entries, count_users
+from recssl.matrices import count_entries, count_users
 from recssl.report import words
 from recssl.report.inputs import Inputs
 from recssl.report.log_figures import (

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from recssl.dataset import Dataset
 from recssl.encoders.towers import has_features
 from recssl.health import BUCKETS
-from recssl.metrics import count_users, popularity_buckets
+from recssl.matrices import count_users
+from recssl.metrics import popularity_buckets
 from recssl.popularity_column import taste
 from recssl.report.inputs import Inputs
 from recssl.report.item_names import ItemNames

@@ -5,8 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recssl.dataset import Dataset
-from recssl.matrices import union
-from recssl.metrics import count_entries
+from recssl.matrices import count_entries, union
 from recssl.report.inputs import Inputs
 from recssl.report.item_names import ItemNames
 from recssl.retrieval import EmbeddingScorer, top_k

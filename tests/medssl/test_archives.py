@@ -15,11 +15,11 @@ import torch
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import ScanConfig
 from medssl.errors import DataError, Reason, TooLargeError, UnreadableFileError
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources import archives
 from medssl.sources.archives import local_file
 from medssl.volumes.geometry import volumes_of

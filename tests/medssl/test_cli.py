@@ -9,14 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import (
-    DistillConfig,
-    EmbedConfig,
-    FinetuneConfig,
-    PretrainConfig,
-    ReportConfig,
-    ScanConfig,
-)
+from medssl.config import DistillConfig, EmbedConfig, FinetuneConfig, PretrainConfig, ReportConfig
+from medssl.scanning.settings import ScanConfig
 from sslcore.cli import build_app
 from sslcore.config import Section, dump_config
 

@@ -9,13 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import ScanConfig
 from medssl.demo import run_demo
 from medssl.demo_hospital import EXPORTS, write_hospital
 from medssl.demo_texture import CLASSES, draw_image, draw_look
 from medssl.errors import Reason
 from medssl.manifest import read_manifest, rejected_path
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources.open import read_display
 from sslcore.errors import OutputError
 

@@ -14,7 +14,8 @@ from medssl.identity import SiteKey
 from medssl.intensity import Window, to_display
 from medssl.manifest import read_manifest
 from medssl.presets import Preset
-from medssl.scanning.scan import ScanConfig, scan
+from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources.decoded import Decoded, Linear
 from medssl.sources.volume import VolumeSlices
 from medssl.sources.volumes import open_volume

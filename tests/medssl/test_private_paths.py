@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import load_site_key
 from medssl.manifest import read_manifest, rejected_path, write_manifest
 from medssl.private_paths import table_file
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary
 from tests.medssl.make import hospital
 

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import SCHEMA, read_manifest, rejected_path
@@ -17,6 +16,7 @@ from medssl.scanning import scan as job
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import Outcome, read_file

@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from medssl.config import ScanConfig
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import read_manifest, rejected_path
@@ -23,6 +22,7 @@ from medssl.scanning import scan as job
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found, walk
 from medssl.scanning.worker import read_file
 from tests.medssl.crashing import die_at_once, die_of, minus, read_slowly
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(tmp_path: Path) -> Non
         "import signal, sys, time; from pathlib import Path\n"
         # a shell that started the tests in the background would have it ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from medssl.config import ScanConfig; from medssl.scanning.scan import scan\n"
+        "from medssl.scanning.settings import ScanConfig; from medssl.scanning.scan import scan\n"
         "class P:\n"
         "  def expect(self, *a, **k): pass\n"
         "  def advance(self, *a, **k): print('.', flush=True), time.sleep(0.05)\n"

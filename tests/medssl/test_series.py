@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from medssl.config import ScanConfig
 from medssl.errors import TooLargeError, UnreadableFileError
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources.open import open_image
 from medssl.sources.place import plane_of
 from medssl.volumes.geometry import describe_volumes, volumes_of

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 
 import medssl.sources.slide
 from medssl.cli import app
-from medssl.config import ScanConfig, Window
+from medssl.config import Window
 from medssl.errors import IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.loading.dataset import CanvasDataset
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image

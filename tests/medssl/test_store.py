@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 
 from medssl import cache as job
 from medssl.cli import app
-from medssl.config import ScanConfig, Window
+from medssl.config import Window
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
 from medssl.manifest import Manifest, read_manifest
 from medssl.pretrain import pretrain
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from sslcore.errors import OutputError
 from tests.medssl.tiny_run import tiny_config, use_tiny_backbone, write_tiny_data
 

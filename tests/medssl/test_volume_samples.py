@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import DataConfig, ScanConfig
+from medssl.config import DataConfig
 from medssl.errors import DataError, UnsupportedImageError
 from medssl.intensity import Window, show_volume
 from medssl.loading.dataset import CanvasDataset
@@ -21,6 +21,7 @@ from medssl.loading.volume_canvas import to_cube
 from medssl.manifest import Manifest, read_manifest, write_manifest
 from medssl.run_data import training_rows
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.volumes.samples import as_samples, as_slices
 from tests.medssl.make import write_dicom
 

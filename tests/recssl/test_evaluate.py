@@ -15,9 +15,9 @@ from recssl.baselines import tuning
 from recssl.dataset import Dataset, write_dataset
 from recssl.errors import DatasetError
 from recssl.evaluate import evaluate, evaluate_scorer
-from recssl.matrices import union
+from recssl.matrices import IntArray, union
 from recssl.measuring import Panel
-from recssl.retrieval import EmbeddingScorer, IntArray, ScoreArray
+from recssl.retrieval import EmbeddingScorer, ScoreArray
 from recssl.run_folder import RunFolder
 from recssl.settings.evaluate import BaselinesConfig, EvaluateConfig
 from recssl.settings.train import TrainConfig

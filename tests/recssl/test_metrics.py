@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recssl.matrices import count_users
 from recssl.metrics import (
-    count_users,
     find_hits,
     gini,
     list_metrics,

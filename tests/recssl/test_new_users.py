@@ -17,8 +17,8 @@ from recssl.evaluate import evaluate, evaluate_scorer
 from recssl.fold_in import RidgeFoldIn
 from recssl.health import RecMonitor
 from recssl.ingest.job import ingest
+from recssl.matrices import count_entries
 from recssl.measuring import Panel
-from recssl.metrics import count_entries
 from recssl.new_users import ScoresNewUsers, keep_rows
 from recssl.parts import Parts, learnt_of
 from recssl.readout import Readout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recssl.metrics import count_users
+from recssl.matrices import count_users
 from recssl.popularity_column import log_popularity, taste
 from recssl.readout import Readout
 from recssl.recommend import similar

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from recssl.retrieval import BLOCK, EmbeddingScorer, IntArray, ScoreArray, row_entries, top_k
+from recssl.matrices import IntArray, row_entries
+from recssl.retrieval import BLOCK, EmbeddingScorer, ScoreArray, top_k
 from sslcore.errors import DivergedError, ShapeError
 from tests.recssl.ranking_by_hand import best_unseen, matrix, random_pairs
 
