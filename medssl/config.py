@@ -144,6 +144,7 @@ class PretrainConfig(Section):
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "data.path": ("data.channels", "data.canvas", "views.preset"),
     "data.dims": ("data.canvas",),
+    "data.spacing_mm": ("data.canvas",),
     "image_size": ("data.canvas", "backbone.stem", "views.local_size"),
     "method.name": (
         "method",

@@ -1,5 +1,6 @@
 """Labels from a table or from folder names, joined to a manifest."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -65,11 +66,14 @@ def require_labels(table: Path) -> None:
 def folder_labels(paths: Iterable[str]) -> list[str | None]:
     """Return the name of the folder that each file is in; None for files in the root itself.
 
+    An archive is a folder of its name, without ".zip" or ".tar".
+
     Args:
         paths: As in the column `path`.
     """
     parents = (PurePosixPath(decode_path(path)).parent.name for path in paths)
-    return [encode_path(name) if name else None for name in parents]
+    names = (re.sub(r"\.(zip|tar)$", "", name, flags=re.IGNORECASE) for name in parents)
+    return [encode_path(name) if name else None for name in names]
 
 
 def folder_splits(paths: list[str]) -> list[str | None]:

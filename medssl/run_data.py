@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
-from medssl.config import DataConfig, Dims, Preset, PretrainConfig, StainMethod
+from medssl.config import DataConfig, Dims, Preset, PretrainConfig
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
@@ -140,12 +140,14 @@ def _choose_canvas(config: PretrainConfig, rows: Manifest) -> int:
     """Return the side by the size of images; of the view itself where it stands for a length."""
     if config.data.spacing_mm is None:
         return choose_canvas(rows, config.image_size)
-    if config.data.dims == 2:
-        raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
     return config.image_size
 
 
-def _check_stain(stain: StainMethod | None, channels: int, dims: Dims) -> None:
+def _check_kind(data: DataConfig, channels: int) -> None:
+    """Raise `ConfigError` for settings of another kind of image."""
+    stain, dims = data.stain, data.dims
+    if data.spacing_mm is not None and dims == 2:
+        raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
     if stain and (channels != 3 or dims == 3):
         held = "volumes" if dims == 3 else "images without colour"
         raise ConfigError(f"data.stain {stain} is for sections, not for {held}; leave it out")
@@ -198,7 +200,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     data, run = config.data, config.run
     rows = training_rows(manifest, data)
     channels = choose_channels(rows) if data.channels == "auto" else data.channels
-    _check_stain(data.stain, channels, data.dims)
+    _check_kind(data, channels)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {

@@ -25,7 +25,7 @@ from medssl.sources.open import read_display
 from medssl.transforms.resizing import resize
 from medssl.transforms.stain_normalisation import NormalizeStain
 
-CANVAS_VERSION = 1  # raised when the canvas of an unchanged image may come out differently
+CANVAS_VERSION = 2  # raised when the canvas of an unchanged image may come out differently
 MARGIN = 1.15  # of the canvas over the view, so that a crop of the whole shrinks only a little
 _LOADING = threading.Lock()
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

@@ -63,7 +63,7 @@ class VolumeReader:
         if slices.photometric == "MONOCHROME1":
             shown = 1 - shown
         first = self.root / decode_path(slices.images[0][0])
-        if self._spacing_mm is not None and slices.geometry.affine is None:
+        if self._spacing_mm is not None and slices.geometry.spacing_mm is None:
             raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
         turned, spacing = _turned(first, shown, slices.geometry)
         cube = to_cube(turned, spacing, self._canvas, self._spacing_mm)
@@ -109,10 +109,10 @@ def _middle(shown: npt.NDArray[np.float32], most: list[int]) -> npt.NDArray[np.f
 def _turned(
     path: Path, shown: npt.NDArray[np.float32], geometry: Geometry
 ) -> tuple[npt.NDArray[np.float32], tuple[float, float, float]]:
-    """Return the volume with the axes of the patient, and its spacing."""
-    spacing = geometry.spacing_mm
-    if geometry.affine is None or spacing is None:
+    """Return the volume with the axes of the patient, and its spacing; pixels of 1 mm if none."""
+    if geometry.affine is None:
         return shown, (1.0, 1.0, 1.0)
+    spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0).tolist()
     change = turn_to(_AXES, path, LPS @ geometry.affine)
     order = np.argsort(change[:, 0])
     first, second, third = (spacing[axis] for axis in order)

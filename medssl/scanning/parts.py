@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from medssl.errors import DataError
+from medssl.errors import DataError, Reason
 from medssl.manifest import (
     REJECTED_SCHEMA,
     SCHEMA,
@@ -28,7 +28,13 @@ from sslcore.files import in_use, output_errors
 _FLUSH_ROWS = 20_000
 _FLUSH_SECONDS = 5.0
 # Worth another look even if the file has not changed.
-_PASSING = ("no_permission", "vanished", "decoder_crashed", "decoder_timeout")
+_PASSING = (
+    Reason.NO_PERMISSION,
+    Reason.VANISHED,
+    Reason.OUT_OF_RESOURCES,
+    Reason.DECODER_CRASHED,
+    Reason.DECODER_TIMEOUT,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -178,24 +179,25 @@ def _read_all(
     if not todo:
         return
     workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
-    pool: CrashProofPool[Found, Outcome] = CrashProofPool(
-        partial(read_files, root, key, config.file_seconds, _wishes(config)),
-        partial(_crashed, config.file_seconds),
-        workers=workers,
-        chunk=_CHUNK,
-        initializer=partial(start_worker, _memory(config, workers)),
-    )
-    outcomes = pool.run(todo)
-    images = 0
-    try:
-        for outcome in outcomes:
-            parts.add(outcome)
-            images += len(outcome.rows)
-            if progress:
-                progress.advance(images=str(images))
-    finally:
-        outcomes.close()
-        parts.flush()
+    with tempfile.TemporaryDirectory(prefix="medssl-", ignore_cleanup_errors=True) as temporary:
+        pool: CrashProofPool[Found, Outcome] = CrashProofPool(
+            partial(read_files, root, key, config.file_seconds, _wishes(config)),
+            partial(_crashed, config.file_seconds),
+            workers=workers,
+            chunk=_CHUNK,
+            initializer=partial(start_worker, _memory(config, workers), temporary),
+        )
+        outcomes = pool.run(todo)
+        images = 0
+        try:
+            for outcome in outcomes:
+                parts.add(outcome)
+                images += len(outcome.rows)
+                if progress:
+                    progress.advance(images=str(images))
+        finally:
+            outcomes.close()
+            parts.flush()
 
 
 def _memory(config: ScanConfig, workers: int) -> int:

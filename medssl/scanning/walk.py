@@ -88,11 +88,13 @@ def look_into(
         found.append(file)
         return
     try:
-        entries = list_archive(path)
+        listing = list_archive(path)
     except IngestError as error:
         aside.append(SetAside(file.path, error.reason, error.detail, file.stamp))
         return
-    for entry in entries:
+    if listing.damage:
+        aside.append(SetAside(file.path, *listing.damage, file.stamp))
+    for entry in listing.entries:
         inside = encode_path(f"{decode_path(file.path)}/{entry.name}")
         stamp = key.hash("stamp", file.stamp, str(entry.size), entry.mark)
         if entry.problem:

@@ -7,6 +7,7 @@ import faulthandler
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,9 +42,16 @@ class Outcome:
     aside: SetAside | None = None
 
 
-def start_worker(memory: int) -> None:
-    """Leave Ctrl-C to the parent, which keeps what is finished, and take `memory` bytes at most."""
+def start_worker(memory: int, temporary: str) -> None:
+    """Leave Ctrl-C to the parent, which keeps what is finished, and take `memory` bytes at most.
+
+    Args:
+        memory: Bytes.
+        temporary: Folder for temporary files, which the parent removes: a process that is ended in
+            the middle of a file cannot.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = temporary
     if sys.platform == "linux":  # elsewhere the limit does not cover what NumPy takes
         import resource  # noqa: PLC0415, is not everywhere
 

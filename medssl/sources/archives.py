@@ -8,17 +8,18 @@ has to be read from its start for each file, and is refused.
 
 import os
 import re
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from medssl.errors import Reason, TooLargeError, UnreadableFileError
+from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.sources.reading import reading
+from medssl.sources.tar_files import TarDamageError, TarFile, TarWalk, is_tar
 
 FILE_BUDGET = 2 << 30  # bytes of one file, unpacked
 _MOST_FILES = 2_000_000  # in one archive
@@ -27,6 +28,9 @@ _SUFFIXES = (".zip", ".tar")
 _WHOLE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 _INSIDE = re.compile(r"\.(?:zip|tar)(?=/)", re.IGNORECASE)
 _ENCRYPTED = 1  # bit of a zip entry's flags
+_MOST_PACKED = 1100  # times smaller than unpacked; deflate reaches 1032
+_SMALL = 16 << 20  # bytes that may be packed to any size
+_PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
 class Entry(NamedTuple):
@@ -45,6 +49,18 @@ class Entry(NamedTuple):
     problem: tuple[Reason, str] | None = None
 
 
+class Listing(NamedTuple):
+    """The files in an archive.
+
+    Attributes:
+        entries: Of several with one name, the last.
+        damage: Why there may be more of them, or None.
+    """
+
+    entries: list[Entry]
+    damage: tuple[Reason, str] | None
+
+
 def is_archive(path: Path) -> bool:
     """Tell whether a file is a zip or tar archive, by its name and its content.
 
@@ -54,28 +70,38 @@ def is_archive(path: Path) -> bool:
     if suffix not in _SUFFIXES:
         return False
     try:
-        return zipfile.is_zipfile(path) if suffix == ".zip" else tarfile.is_tarfile(path)
+        return zipfile.is_zipfile(path) if suffix == ".zip" else is_tar(path)
     except OSError:
         return False
 
 
 def is_packed_whole(path: Path) -> bool:
-    """Tell by its name whether a file is an archive of a kind that is refused."""
-    return _WHOLE.search(path.name) is not None
+    """Tell whether a file is an archive of a kind that is refused: by its name, or a packed tar."""
+    if _WHOLE.search(path.name):
+        return True
+    if path.suffix.lower() != ".tar":
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(8).startswith(_PACKED_TAR)
+    except OSError:
+        return False
 
 
-def list_archive(path: Path) -> list[Entry]:
-    """List the files in an archive; of several with one name, the last.
+def list_archive(path: Path) -> Listing:
+    """List the files in an archive.
 
-    Folders, links and what lies in hidden folders are passed over.
+    Folders and what lies in hidden folders are passed over.
 
     Raises:
-        IngestError: It is damaged, or holds too many.
+        IngestError: It is damaged so that nothing in it can be trusted, or holds too many.
     """
     with reading(path, "archive"):
-        found = _Zip(path).entries if path.suffix.lower() == ".zip" else _Tar(path).entries
-        entries = {entry.name: _checked(entry) for entry in found if not _is_hidden(entry.name)}
-    return list(entries.values())
+        archive = _Zip(path) if path.suffix.lower() == ".zip" else _Tar(path)
+        entries = {
+            entry.name: _checked(entry) for entry in archive.entries if not _is_hidden(entry.name)
+        }
+    return Listing(list(entries.values()), archive.damage)
 
 
 @contextmanager
@@ -91,13 +117,16 @@ def local_file(path: Path) -> Iterator[Path]:
         yield path
         return
     archive, name = place
-    # in a folder of its own, so that no header can name another file beside it
-    with tempfile.TemporaryDirectory(prefix="medssl-") as folder:
-        copy = Path(folder) / "file"
-        with reading(path, "file in an archive"), copy.open("wb") as target:
+    with ExitStack() as stack:
+        with reading(path, "file in an archive"):
+            # in a folder of its own, so that no header can name another file beside it
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="medssl-"))
+            copy = Path(folder) / "file"
+            target = stack.enter_context(copy.open("wb"))
             status = archive.stat()
             opened = _open(os.getpid(), archive, status.st_mtime_ns, status.st_size)
             opened.extract(name, target)
+            target.close()  # here, where a full disk still shows
         yield copy
 
 
@@ -109,18 +138,20 @@ def in_archive(path: str) -> bool:
 class _Zip:
     """An open zip archive; it may be read by several threads."""
 
+    damage = None
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = zipfile.ZipFile(path)
         _require_few(path, len(self._file.filelist))
+        if sum(info.compress_size for info in self._file.filelist) > path.stat().st_size:
+            raise UnreadableFileError(path, Reason.CORRUPT, "an archive whose files overlap")
 
     @property
     def entries(self) -> Iterator[Entry]:
         for info in self._file.filelist:
             if not info.is_dir():
-                is_locked = info.flag_bits & _ENCRYPTED
-                problem = (Reason.UNSUPPORTED, "encrypted") if is_locked else None
-                yield Entry(info.filename, info.file_size, f"{info.CRC:08x}", problem)
+                yield Entry(info.filename, info.file_size, f"{info.CRC:08x}", _problem_of(info))
 
     def extract(self, name: str, target: BinaryIO) -> None:
         try:
@@ -128,37 +159,48 @@ class _Zip:
         except KeyError as error:
             raise _gone(self._path) from error
         _require_size(self._path, info.file_size)
+        if problem := _problem_of(info):
+            raise UnsupportedImageError(self._path, *problem)
         with self._file.open(info) as source:  # ends at the size, and checks the sum
             while part := source.read(_CHUNK):
                 target.write(part)
 
 
 class _Tar:
-    """An open tar archive, of which the places of all files are known."""
+    """An open tar archive, of which the places of all files are known.
+
+    Attributes:
+        damage: As in `Listing`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle = os.open(path, os.O_RDONLY)
-        self._places: dict[str, tuple[int, int, int]] = {}
-        with tarfile.open(path, "r:") as file:
-            for count, info in enumerate(file):
+        self.damage: tuple[Reason, str] | None = None
+        self._files: dict[str, TarFile] = {}
+        try:
+            for count, file in enumerate(TarWalk(self._handle).files()):
                 _require_few(path, count)
-                if info.isreg() and not info.issparse():
-                    name = info.name.removeprefix("./")  # as tar writes what lies in "."
-                    self._places[name] = (info.offset_data, info.size, int(info.mtime))
+                self._files[_plain(file.name)] = self._resolved(file)
+        except TarDamageError as error:
+            detail = f"an archive that {error}; {len(self._files)} files before that are read"
+            self.damage = (Reason.TRUNCATED, detail)
 
     def __del__(self) -> None:
         os.close(self._handle)
 
     @property
     def entries(self) -> Iterator[Entry]:
-        for name, (_, size, changed) in self._places.items():
-            yield Entry(name, size, str(changed))
+        for name, file in self._files.items():
+            yield Entry(name, file.size, str(file.changed), file.problem)
 
     def extract(self, name: str, target: BinaryIO) -> None:
-        if name not in self._places:
+        if name not in self._files:
             raise _gone(self._path)
-        at, left, _ = self._places[name]
+        file = self._files[name]
+        if file.problem:
+            raise UnsupportedImageError(self._path, *file.problem)
+        at, left = file.at, file.size
         _require_size(self._path, left)
         while left:
             part = os.pread(self._handle, min(left, _CHUNK), at)
@@ -166,6 +208,16 @@ class _Tar:
                 raise EOFError
             target.write(part)
             at, left = at + len(part), left - len(part)
+
+    def _resolved(self, file: TarFile) -> TarFile:
+        """Give a hard link the bytes of the file that it names."""
+        if file.link is None:
+            return file
+        source = self._files.get(_plain(file.link))
+        if source is None:
+            problem = (Reason.UNSUPPORTED, "a link to what is not in the archive")
+            return replace(file, problem=problem)
+        return replace(source, name=file.name)
 
 
 @lru_cache(maxsize=8)
@@ -194,6 +246,18 @@ def _checked(entry: Entry) -> Entry:
     if any(part in ("", ".", "..") for part in entry.name.split("/")) or "\\" in entry.name:
         return entry._replace(problem=(Reason.UNSUPPORTED, "its name in the archive is no path"))
     return entry
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")  # as tar writes what lies in "."
+
+
+def _problem_of(info: zipfile.ZipInfo) -> tuple[Reason, str] | None:
+    if info.flag_bits & _ENCRYPTED:
+        return Reason.UNSUPPORTED, "encrypted"
+    if info.file_size > max(_SMALL, _MOST_PACKED * info.compress_size):
+        return Reason.TOO_LARGE, f"unpacked more than {_MOST_PACKED} times as large"
+    return None
 
 
 def _require_few(path: Path, count: int) -> None:

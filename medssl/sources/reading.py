@@ -1,6 +1,8 @@
 """Limits that every reader keeps, and the one place where foreign errors become typed ones."""
 
+import errno
 import logging
+import os
 import re
 import struct
 import traceback
@@ -53,6 +55,10 @@ DECODER_ERRORS = (
 
 # Of these, what a mistake in our own code raises too; see `_is_own_bug`.
 _BUGS = (AssertionError, AttributeError, LookupError, TypeError)
+
+# Of OSErrors, what the machine lacks, not the file.
+_RESOURCES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
 _PACKAGE = __name__.partition(".")[0]
 
 # Their messages quote values of the file, which may identify a patient. For the whole process:
@@ -97,6 +103,9 @@ def _is_own_bug(error: BaseException) -> bool:
 
 
 def _damaged(path: Path, what: str, error: BaseException) -> UnreadableFileError:
+    if isinstance(error, OSError) and error.errno in _RESOURCES:
+        detail = f"{what}: {os.strerror(error.errno)}"
+        return UnreadableFileError(path, Reason.OUT_OF_RESOURCES, detail)
     words = str(error).lower()
     if any(word in words for word in ("truncated", "premature", "unexpected end")):
         return UnreadableFileError(path, Reason.TRUNCATED, f"{what} ends too early")

@@ -23,8 +23,9 @@ _CLEAR = 0.15  # optical density, of base e; below in any colour, a pixel is gla
 _LEAST_TISSUE = 0.02  # of the pixels
 _MOST_PIXELS = 4096  # that the dyes are measured on
 _TAIL = 1.0  # percent of the angles beyond those of the pure dyes
-_LEAST_ANGLE = np.radians(5.0)  # between the dyes; those of the reference are 22 degrees apart
+_LEAST_ANGLE = np.radians(8.0)  # between the dyes; those of the reference are 22 degrees apart
 _SPARSE = 0.1  # weight of the sum of amounts beside half the squared error
+_LEAST_STD = 1e-3  # in l, alpha and beta; of grey images it is rounding
 _LEAST = 1e-6  # instead of a division by 0
 _ROUNDS = 60  # of amounts and dyes by turns; 40 more move the dyes by less than 0.001
 
@@ -171,7 +172,7 @@ def _reinhard(values: Floats) -> Floats | None:
     """Give the image the mean and the deviation of the reference in l, alpha and beta."""
     lab = _lab(values)
     mean, std = (lab.mean(axis=1, dtype=np.float64), lab.std(axis=1, dtype=np.float64))
-    if std.min() <= 0:
+    if std.min() < _LEAST_STD:
         return None
     scale = _LAB_STD / std
     back = np.linalg.inv(_TO_LAB)

@@ -43,11 +43,12 @@ class Geometry(NamedTuple):
     missing: int
     uneven_mm: float
     tilt_degrees: float
+    has_pixel_mm: bool = True
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Between slices, rows, columns."""
-        if self.affine is None:
+        """Between slices, rows, columns; None unless all are known."""
+        if self.affine is None or not self.has_pixel_mm:
             return None
         first, second, third = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return first, second, third
@@ -91,6 +92,7 @@ def geometry_of(planes: Floats | None, pixel_mm: tuple[float, float] | None) -> 
         steps.missing,
         steps.uneven_mm,
         float(np.degrees(np.arctan2(across, along))),
+        pixel_mm is not None,
     )
 
 

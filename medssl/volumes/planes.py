@@ -10,7 +10,7 @@ Ints = NDArray[np.int64]
 
 SAME_PLACE_MM = 0.01  # along the normal; scanners round positions to less
 UNEVEN = 0.05  # of the usual step
-_GAP = 1.5  # times the usual step
+GAP = 1.5  # times the usual step
 
 
 class Steps(NamedTuple):
@@ -44,7 +44,7 @@ def steps_between(distances: Floats) -> Steps:
     """Measure the steps between two or more distances in rising order."""
     steps = np.diff(distances)
     usual = float(np.median(steps))
-    is_gap = steps > _GAP * usual
+    is_gap = steps > GAP * usual
     missing = int((np.rint(steps[is_gap] / usual) - 1).sum())
     return Steps(usual, missing, float(np.abs(steps[~is_gap] - usual).max(initial=0.0)))
 

@@ -133,17 +133,27 @@ def test_hidden_folders_are_passed_over_and_of_equal_names_the_last_is_read(tmp_
     assert rejected.is_empty()
 
 
-def test_links_of_a_tar_archive_are_passed_over(tmp_path: Path) -> None:
+def test_links_out_of_a_tar_archive_are_set_aside_and_those_within_are_read(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "d").mkdir()
     image = write_dicom(tmp_path / "one", np.eye(16, dtype=np.uint16))
-    with tarfile.open(tmp_path / "d" / "a.tar", "w") as file:
-        file.add(image, "good")
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-            link = tarfile.TarInfo(f"link{kind!r}")
-            link.type, link.linkname = kind, str(tmp_path / "site.key")
+    long = "x" * 120
+    with tarfile.open(tmp_path / "d" / "a.tar", "w", format=tarfile.GNU_FORMAT) as file:
+        file.add(image, long)
+        for name, kind, target in (
+            ("soft", tarfile.SYMTYPE, long),
+            ("out", tarfile.LNKTYPE, str(tmp_path / "site.key")),
+            ("within", tarfile.LNKTYPE, long),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
             file.addfile(link)
-    manifest, _ = scanned(tmp_path / "d")
-    assert manifest.rows["path"].to_list() == ["a.tar/good"]
+    manifest, rejected = scanned(tmp_path / "d")
+    assert manifest.rows["path"].to_list() == ["a.tar/within", f"a.tar/{long}"]
+    assert manifest.rows["content"].n_unique() == 1
+    assert rejected["path"].to_list() == ["a.tar/out", "a.tar/soft"]
+    assert rejected["reason"].to_list() == ["unsupported"] * 2
 
 
 def test_a_bomb_is_set_aside_before_it_is_unpacked(

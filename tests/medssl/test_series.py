@@ -172,13 +172,54 @@ def test_slices_numbered_as_acquisitions_of_their_own_stay_together(tmp_path: Pa
 
 PARTS = {
     # places of each part, and of how many slices the volumes should be
-    "disjoint, with a gap between": (([0, 2, 4, 6], [20, 22, 24]), [3, 4]),
-    "one after the other": (([0, 2, 4, 6], [8, 10, 12]), [7]),
-    "interleaved evenly": (([0, 4, 8], [2, 6, 10]), [6]),
-    "interleaved unevenly": (([0, 4, 8], [1, 5, 9]), [3, 3]),
+    "disjoint, with a gap between": ((range(0, 12, 2), range(40, 50, 2)), [5, 6]),
+    "one after the other": ((range(0, 8, 2), range(8, 14, 2)), [7]),
+    "interleaved evenly": ((range(0, 12, 4), range(2, 14, 4)), [6]),
+    "interleaved unevenly": ((range(0, 20, 4), range(1, 21, 4)), [5, 5]),
     "overlapping, of two lengths": (([0, 2, 4, 6], [4, 6, 8]), [3, 4]),
-    "each even, steps unlike": (([0, 2, 4, 6], [11, 16, 21]), [3, 4]),
+    "each even, steps unlike": ((range(0, 10, 2), range(13, 38, 5)), [5, 5]),
 }
+
+PIECES = {
+    # places of each acquisition of one volume, and what is to be told of it
+    "a turn is missing": (([0, 2, 4, 6], [8, 10, 12, 14], [24, 26, 28, 30]), "gap"),
+    "a long turn is missing": ((range(0, 12, 2), range(12, 24, 2), range(36, 48, 2)), "gap"),
+    "a slice is missing between": (([0, 2], [4, 6], [8], [12, 14]), "gap"),
+    "pairs, one missing": (([0, 2], [4, 6], [12, 14], [16, 18]), "gap"),
+    "wider steps in the end": (([0, 2], [4, 6], [8, 10], [14, 18], [22, 26]), "gap"),
+    "taken in turns, unevenly": ((range(0, 40, 8), [4.4, 12.4, 20.4, 28.4, 36.4]), "uneven"),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_acquisitions_that_are_pieces_of_one_volume_do_not_hide_its_gaps(
+    tmp_path: Path, name: str
+) -> None:
+    parts, problem = PIECES[name]
+    write_parts(tmp_path / "d", parts, "AcquisitionNumber")
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert table["slices"].to_list() == [sum(map(len, parts))]
+    assert problem in table["problems"][0]
+
+
+@pytest.mark.parametrize("counted", ["through a volume", "through a place"])
+def test_a_slice_that_is_missing_of_one_moment_mixes_no_others(
+    tmp_path: Path, counted: str
+) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (3, 6, 4, 5)).astype(np.uint16)
+    for time in range(3):
+        for place in range(6):
+            number = 6 * time + place if counted == "through a volume" else 3 * place + time
+            if (time, place) != (0, 3):
+                path = tmp_path / "d" / f"{number}.dcm"
+                write_slice(path, values[time, place], 2.0 * place, InstanceNumber=number)
+    found = {len(volume.values): volume.values for volume in volumes(tmp_path / "d")}
+    both = [volume.values for volume in volumes(tmp_path / "d") if len(volume.values) == 6]
+    np.testing.assert_array_equal(found[5], np.delete(values[0], 3, axis=0))
+    assert {tuple(each[0].ravel()) for each in both} == {tuple(v[0].ravel()) for v in values[1:]}
+    for each in both:
+        (same,) = (v for v in values[1:] if (v[0] == each[0]).all())
+        np.testing.assert_array_equal(each, same)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -200,7 +241,7 @@ def test_temporal_positions_are_volumes_wherever_they_lie(tmp_path: Path, name: 
     assert sorted(table["slices"]) == sorted(map(len, parts))
 
 
-def write_parts(folder: Path, parts: Sequence[Sequence[int]], told: str) -> None:
+def write_parts(folder: Path, parts: Sequence[Sequence[float]], told: str) -> None:
     voxels = iter(block(sum(map(len, parts))))
     for number, places in enumerate(parts):
         for place in places:

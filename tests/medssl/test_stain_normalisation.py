@@ -132,6 +132,20 @@ def test_what_cannot_be_measured_stays_as_it_is(method: StainMethod) -> None:
     torch.testing.assert_close(NormalizeStain(method)(black), black)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_grey_images_do_not_get_colours(method: StainMethod) -> None:
+    grey = torch.linspace(0, 1, 900).view(1, 30, 30).expand(3, 30, 30)
+    torch.testing.assert_close(NormalizeStain(method)(grey), grey)
+
+
+@pytest.mark.parametrize("method", ["macenko", "vahadane"])
+def test_a_section_of_nearly_one_dye_stays_as_it_is(method: StainMethod) -> None:
+    alone = amounts()
+    alone[1] *= 0.05
+    image = section(OTHER, alone)
+    torch.testing.assert_close(NormalizeStain(method)(image), image)
+
+
 @pytest.mark.parametrize("method", ["macenko", "vahadane"])
 def test_a_section_of_one_dye_stays_as_it_is(method: StainMethod) -> None:
     alone = amounts()

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import DataConfig
+from medssl.config import DERIVED, DataConfig
 from medssl.errors import DataError, UnsupportedImageError
 from medssl.intensity import Window, show_volume
 from medssl.loading.dataset import CanvasDataset
@@ -167,8 +167,16 @@ def test_a_spacing_is_wanted_of_volumes_that_have_one(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8, 8), np.uint8))
     scan(tmp_path / "x.npz", tmp_path / "x.parquet", ScanConfig(workers=1))
     arrays = as_samples(read_manifest(tmp_path / "x.parquet"), 3)
-    with pytest.raises(UnsupportedImageError, match="a volume without a spacing"):
-        CanvasDataset(arrays, canvas=8, channels=1, spacing_mm=1.0)[0]
+    slices = volumes.slices
+    assert slices is not None
+    blind = replace(volumes, slices=slices.with_columns(spacing_row_mm=pl.lit(None, pl.Float64)))
+    for without in (arrays, blind):
+        with pytest.raises(UnsupportedImageError, match="a volume without a spacing"):
+            CanvasDataset(without, canvas=8, channels=1, spacing_mm=1.0)[0]
+
+
+def test_a_spacing_over_the_configuration_of_a_run_without_one_has_its_own_canvas() -> None:
+    assert "data.canvas" in DERIVED["data.spacing_mm"]
 
 
 def test_a_shrunk_volume_is_averaged() -> None:
