@@ -53,7 +53,7 @@ class Candidates:
             return cls(ids, vectors, rows)
         new_ids, new = _read(new_items, opened)
         fitting = new_ids.cast(ids.dtype, strict=False)
-        if fitting.has_nulls():
+        if not fitting.cast(pl.String).equals(new_ids):  # 007 is not 7
             ids, fitting = ids.cast(pl.String), new_ids
         return cls(pl.concat([ids, fitting.alias(ids.name)]), np.concatenate([vectors, new]), rows)
 
@@ -106,6 +106,9 @@ def _read(path: Path, opened: TrainedRun) -> tuple[pl.Series, FloatMatrix]:
     known = ids.filter(ids.is_in(opened.dataset.item_ids.cast(pl.String).implode()))
     if len(known):
         raise ConfigError(f"--new-items {path}: {known[0]} is no new item; the data set has it")
+    if ids.is_duplicated().any():
+        twice = ids.filter(ids.is_duplicated())[0]
+        raise ConfigError(f"--new-items {path}: {twice} stands in it twice; keep one of its rows")
     if not len(ids):
         raise ConfigError(f"--new-items {path}: no items in it")
     return ids, np.stack(table["embedding"].to_list()).astype(np.float32)

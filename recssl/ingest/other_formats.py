@@ -60,7 +60,8 @@ def read_jsonl(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
 def read_adjacency(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
     """Yield the pairs of a file whose lines are `user item item ...`, parted by blanks.
 
-    A user without items is no error: it is how these data sets write an empty test line.
+    A user without items is no error: it is how these data sets write an empty test line. But a
+    line without a blank that holds another separator is a bad one.
 
     Raises:
         LogError: A time or weight column was asked for, or the file is empty.
@@ -72,39 +73,32 @@ def read_adjacency(path: Path, config: IngestConfig) -> Iterator[RawBlock]:
     for data in read_blocks(path):
         lines = lines_of(data)
         frame = pl.DataFrame({"text": lines}).with_row_index("line", offset=line)
-        damaged = pl.col("text").str.contains("\ufffd", literal=True)
-        bad = frame.filter(damaged)
+        reason = (
+            pl.when(pl.col("text").str.contains("\ufffd", literal=True))
+            .then(pl.lit("not UTF-8"))
+            .when(pl.col("text").str.contains(r"^\s*\S*[,;|]\S*\s*$"))
+            .then(pl.lit("parted by another separator than blanks"))
+            .alias("reason")
+        )
+        frame = frame.with_columns(reason)
+        bad = frame.drop_nulls("reason")
         tokens = pl.col("text").str.extract_all(r"\S+")
-        frame = frame.filter(~damaged).select("line", tokens=tokens)
+        frame = frame.filter(pl.col("reason").is_null()).select("line", tokens=tokens)
         frame = frame.filter(pl.col("tokens").list.len() > 1).select(
             "line",
             user=pl.col("tokens").list.first(),
             item=pl.col("tokens").list.slice(1),
         )
         frame = frame.explode("item", empty_as_null=True)
-        reasons = pl.Series("reason", ["not UTF-8"] * len(bad), dtype=pl.String)
         yield RawBlock(
             frame.select("user", "item"),
             frame["line"].cast(pl.Int64),
             len(lines),
-            bad=bad_lines(bad["line"], reasons),
+            bad=bad_lines(bad["line"], bad["reason"]),
         )
         line += len(lines)
     if line == 1:
         raise LogError(f"{path} is empty")
-
-
-def looks_like_adjacency(path: Path) -> bool:
-    """Tell whether a text file has lines `user item item ...` rather than columns."""
-    data = next(read_blocks(path), b"")[:1_000_000].rpartition(b"\n")[0]
-    lines = data.decode(errors="replace").splitlines()[:100]
-    if not lines or re.search(r"[\t,;|]", "".join(lines)):
-        return False
-    if not all(token.lstrip("-").isdigit() for token in lines[0].split()):
-        return False  # a header, or ids that are texts: columns
-    counts = {len(line.split()) for line in lines if line.strip()}
-    # three to five numbers in every line are rather user, item, rating, time without a header
-    return len(counts) > 1 or max(counts, default=0) not in (3, 4, 5)
 
 
 def _require_types(path: Path, schema: pl.Schema, columns: dict[Role, str]) -> None:

@@ -1,6 +1,7 @@
 """The files that make up a log."""
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,12 @@ FORMATS = {
     ".pq": "parquet",
 }
 COMPRESSED = (".gz", ".zst")
-_HELD_OUT = {"valid", "val", "validation", "test"}
+_END = "(set|data)?"
+_SPLIT = {  # words of the names of files and folders
+    "train": re.compile(f"(train(ing)?|base){_END}"),
+    "valid": re.compile(f"(val|valid(ation)?|dev(elopment)?){_END}"),
+    "test": re.compile(f"(test(ing)?|eval(uation)?|(hold|held)(out)?){_END}"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,16 +105,30 @@ def _require_no_split(folder: Path, logs: list[Path]) -> None:
     Raises:
         LogError: Naming the parts.
     """
-    words = {path: set(re.split(r"[^a-z]+", path.name.lower())) for path in logs}
-    train = [path for path in logs if "train" in words[path]]
-    others = [path for path in logs if words[path] & _HELD_OUT]
+    shared = Path(os.path.commonpath([path.parent for path in logs]))  # tells nothing apart
+    parts = {path: _part_of_split(path.relative_to(shared)) for path in logs}
+    train = [path for path in logs if parts[path] == "train"]
+    others = [path for path in logs if parts[path] in ("valid", "test")]
     if train and others:
-        names = ", ".join(path.name for path in (train + others)[:4])
-        option = "--test" if words[others[0]] & {"test"} else "--valid"
+        names = ", ".join(str(path.relative_to(folder)) for path in (train[:2] + others[:2]))
         raise LogError(
             f"{folder} holds parts of a split ({names}); name them: recssl ingest {train[0]}"
-            f" {option} {others[0]} ..., or name each file to join them and split anew"
+            f" --{parts[others[0]]} {others[0]} ..., or name each file to join them and split anew"
         )
+
+
+def _part_of_split(path: Path) -> str | None:
+    """Return the part that a name says, that of the file before those of its folders."""
+    for name in reversed(path.parts):
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)  # also of camelCase
+        found = {
+            part
+            for part, form in _SPLIT.items()
+            if any(form.fullmatch(word.lower()) for word in words)
+        }
+        if len(found) == 1:
+            return found.pop()
+    return None
 
 
 def _is_hidden(path: Path) -> bool:

@@ -9,14 +9,10 @@ import polars as pl
 from recssl.dataset import BAD_LINES
 from recssl.errors import LogError
 from recssl.ingest.delimited import read_delimited
-from recssl.ingest.other_formats import (
-    looks_like_adjacency,
-    read_adjacency,
-    read_jsonl,
-    read_parquet,
-)
+from recssl.ingest.other_formats import read_adjacency, read_jsonl, read_parquet
 from recssl.ingest.raw import RawBlock
 from recssl.ingest.sources import FORMATS, Source, find_sources
+from recssl.ingest.text_forms import text_formats
 from recssl.ingest.values import ValueReader
 from recssl.settings.ingest import IngestConfig
 from sslcore.console import Progress
@@ -78,11 +74,12 @@ def stage(
     """
     staged = Staged()
     parts = [find_sources(paths) for paths in (logs, config.valid, config.test)]
-    config = _settle_text([source for sources in parts for source in sources], config)
+    formats = _formats([source for sources in parts for source in sources], config, progress)
     progress.expect(None, unit="lines")
     for part, sources in enumerate(parts):
         for source in sources:
-            _stage_file(source, part, config, folder, staged, progress)
+            blocks = open_log(source.path, formats[source.path], config)
+            _stage_file(source.path, blocks, part, config, folder, staged, progress)
             source.require_unchanged()
     _require_few_bad(staged, config.max_bad)
     _require_times_in_all_or_none(staged)
@@ -91,26 +88,23 @@ def stage(
     return staged, [source for sources in parts for source in sources]
 
 
-def _settle_text(sources: list[Source], config: IngestConfig) -> IngestConfig:
-    """Let all files be adjacency text if they are texts, and one of them can be nothing else."""
-    are_texts = all(FORMATS.get(source.suffix) == "text" for source in sources)
-    if config.format != "auto" or not are_texts:
-        return config
-    if any(looks_like_adjacency(source.path) for source in sources):
-        return config.model_copy(update={"format": "adjacency"})
-    return config
+def _formats(
+    sources: list[Source], config: IngestConfig, progress: Progress
+) -> dict[Path, str | None]:
+    """Name the format of each file; None if nothing says it."""
+    if config.format != "auto":
+        return dict.fromkeys((source.path for source in sources), config.format)
+    named = {source.path: FORMATS.get(source.suffix) for source in sources}
+    texts = [path for path, name in named.items() if name == "text"]
+    return named | text_formats(texts, config, progress.note)
 
 
-def open_log(source: Source, config: IngestConfig) -> Iterator[RawBlock]:
-    """Start to read a file in the format that its name, its content or `config` says.
+def open_log(path: Path, name: str | None, config: IngestConfig) -> Iterator[RawBlock]:
+    """Start to read a file in the format `name`.
 
     Raises:
-        LogError: The name says nothing, and no format is given.
+        LogError: `name` is None.
     """
-    path = source.path
-    name = FORMATS.get(source.suffix) if config.format == "auto" else config.format
-    if name == "text":
-        name = "adjacency" if looks_like_adjacency(path) else "csv"
     match name:
         case "parquet":
             return read_parquet(path, config)
@@ -132,30 +126,31 @@ def open_log(source: Source, config: IngestConfig) -> Iterator[RawBlock]:
 
 
 def _stage_file(
-    source: Source,
+    path: Path,
+    blocks: Iterator[RawBlock],
     part: int,
     config: IngestConfig,
     folder: Path,
     staged: Staged,
     progress: Progress,
 ) -> None:
-    reader = ValueReader(source.path, config)
-    for raw in open_log(source, config):
+    reader = ValueReader(path, config)
+    for raw in blocks:
         block = reader.read(raw)
         staged.num_lines += raw.num_lines
         staged.num_rows += len(raw.table) + len(raw.bad)
-        _keep_bad(staged, block.bad, source.path)
+        _keep_bad(staged, block.bad, path)
         for name, count in block.dropped.items():
             staged.dropped[name] = staged.dropped.get(name, 0) + count
         progress.advance(raw.num_lines)
         if len(block.table) == 0:
             continue
-        staged.timed[source.path] = "time" in raw.table.columns
+        staged.timed[path] = "time" in raw.table.columns
         table = block.table.with_columns(given=pl.lit(part, pl.UInt8))
-        path = folder / f"{len(staged.pieces):06d}.parquet"
-        table.write_parquet(path, compression="lz4")
+        place = folder / f"{len(staged.pieces):06d}.parquet"
+        table.write_parquet(place, compression="lz4")
         types = (table["user"].dtype, table["item"].dtype)
-        staged.pieces.append(Piece(path, types, block.kinds))
+        staged.pieces.append(Piece(place, types, block.kinds))
 
 
 def _keep_bad(staged: Staged, bad: pl.DataFrame, path: Path) -> None:

@@ -29,6 +29,9 @@ def write(path: Path, text: str) -> Path:
 LINES = "".join(f"{user} {user + 1} {user + 2} {user + 3} {user + 4} 1 2\n" for user in range(40))
 
 
+CSV = "user,item\n" + "".join(f"{user},{item}\n" for user in range(20) for item in range(5))
+
+
 @pytest.mark.parametrize("names", [("train.txt", "test.txt"), ("x.train.inter", "x.valid.inter")])
 def test_parts_of_a_split_in_a_folder_are_not_joined(
     tmp_path: Path, names: tuple[str, ...]
@@ -42,12 +45,55 @@ def test_parts_of_a_split_in_a_folder_are_not_joined(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_logs_called_otherwise_is_joined(tmp_path: Path) -> None:
-    for name in ("trainers.csv", "latest.csv", "train.csv"):
-        rows = "".join(f"{user},{item}\n" for user in range(20) for item in range(5))
-        write(tmp_path / "d" / name, "user,item\n" + rows)
-    code, output = call("ingest", tmp_path / "d", "--out", tmp_path / "out")
-    assert code == 0, output
+@pytest.mark.parametrize(
+    ("train", "held_out", "option"),
+    [
+        ("train/part0.csv", "test/part0.csv", "test"),
+        ("a/train/2024/part0.csv", "a/test/2024/part0.csv", "test"),
+        ("train/part0.csv", "dev/part0.csv", "valid"),
+        ("trainset.csv", "testset.csv", "test"),
+        ("training.csv", "holdout.csv", "test"),
+        ("train_data.csv", "held-out.csv", "test"),
+        ("ratingsTrain.csv", "ratingsTest.csv", "test"),
+        ("MLTrainSet.csv", "MLValidationSet.csv", "valid"),
+        ("u1_base.csv", "u1_test.csv", "test"),
+        ("TRAIN1.csv", "EVAL1.csv", "test"),
+        ("test/train.csv", "test/val.csv", "valid"),
+        ("train_test/train.csv", "train_test/test.csv", "test"),
+    ],
+)
+def test_words_of_all_names_below_the_folder_tell_the_parts(
+    tmp_path: Path, train: str, held_out: str, option: str
+) -> None:
+    folder = tmp_path / "d"
+    paths = [write(folder / name, CSV) for name in (train, held_out)]
+    write(folder / "more.csv", CSV)
+    code, output = call("ingest", folder, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"parts of a split ({train}, {held_out}); name them" in output
+    assert f"recssl ingest {paths[0]} --{option} {paths[1]} ..." in output
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("trainers.csv", "latest.csv", "train.csv"),
+        ("2024/01/part-0.csv", "2024/02/part-0.csv"),
+        ("test/2024/part-0.csv", "test/2025/part-0.csv"),
+        ("test/deep/train_a.csv", "test/deep/train_b.csv"),
+        ("train_test.csv", "train.csv"),
+        ("train_test/a.csv", "train_test/b.csv"),
+        ("database/a.csv", "contest/a.csv", "devices.csv", "training.csv"),
+    ],
+)
+@pytest.mark.parametrize("root", ["d", "train/test"])
+def test_a_folder_of_logs_called_otherwise_is_joined(
+    tmp_path: Path, names: tuple[str, ...], root: str
+) -> None:
+    for name in names:
+        write(tmp_path / root / name, CSV)
+    code, output = call("ingest", tmp_path / root, "--out", tmp_path / "out")
+    assert (code, f"{100 * len(names)} lines read" in output) == (0, True), output
 
 
 def test_lines_of_one_length_are_what_the_other_file_is(tmp_path: Path) -> None:
