@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from medssl.sources.place import UNKNOWN
 from medssl.volumes.planes import GAP, Floats, Ints, levels_of, steps_between
@@ -101,6 +100,8 @@ def _dealt(levels: Ints, moments: NDArray[np.int32]) -> Ints:
     numbers = moments[:, 2].astype(np.float64)
     if is_full.all() or (counts == counts.max()).sum() < 2 or UNKNOWN in numbers:
         return ranks
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415, as long as a second scan
+
     lines = [
         np.polyfit(levels[own], numbers[own], 1)
         for own in (is_full & (ranks == rank) for rank in range(counts.max()))
