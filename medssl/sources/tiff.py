@@ -66,7 +66,7 @@ def open_tiff(path: Path) -> Iterator[TiffPages]:
     """
     with open_tiff_file(path) as tiff:
         with reading(path, "pages"):
-            if (SLIDES | UNREAD_SLIDES) & tiff.flags:
+            if (SLIDES | UNREAD_SLIDES.keys()) & tiff.flags:
                 detail = "whole-slide image: no reader yet"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
             every: list[Any] = list(tiff.pages)

@@ -1,6 +1,8 @@
 """Whole slides: which tiles, from which level, and what is left out."""
 
+import io
 import tempfile
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from multiprocessing import get_context
@@ -14,6 +16,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import CliRunner
 
 import medssl.sources.slide
@@ -29,7 +32,7 @@ from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
 from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
 from medssl.sources.slide_facts import microns_per_pixel
-from medssl.sources.slide_pyramid import read_region
+from medssl.sources.slide_pyramid import Level, read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
 
 Pixels = NDArray[np.uint8]
@@ -128,15 +131,15 @@ def test_a_large_factor_is_read_from_a_small_level(
     path = write_slide(tmp_path / "a.svs", specimen())
     with open_slide(path, Cut(32, 2.0)) as slide:
         assert [level.factor for level in slide.levels] == [1, 2, 4]
-        read: list[object] = []
+        read: list[Level] = []
 
-        def spy(path: Path, page: object, *about: Any) -> Pixels:
-            read.append(page)
-            return read_region(path, page, *about)
+        def spy(path: Path, level: Level, *about: Any) -> Pixels:
+            read.append(level)
+            return read_region(path, level, *about)
 
         monkeypatch.setattr(medssl.sources.slide, "read_region", spy)
         slide.tile(0, 0)
-        assert read == [slide.levels[2].page]
+        assert read == [slide.levels[2]]
 
 
 def test_only_tissue_has_rows_and_they_train(tmp_path: Path) -> None:
@@ -223,9 +226,9 @@ def test_resolution_in_pixels_per_centimetre_is_understood(tmp_path: Path) -> No
 def test_plain_images_are_no_slides(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tiff", specimen(), photometric="rgb")
     tifffile.imwrite(tmp_path / "b.tiff", specimen(), photometric="rgb", tile=(64, 64))
-    assert not is_slide(tmp_path / "a.tiff")
-    assert not is_slide(tmp_path / "b.tiff")
-    assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None))
+    assert not is_slide(tmp_path / "a.tiff", "tiff")
+    assert not is_slide(tmp_path / "b.tiff", "tiff")
+    assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None), "tiff")
 
 
 def test_jpeg_and_jpeg_2000_tiles_are_decoded(tmp_path: Path) -> None:
@@ -322,3 +325,35 @@ def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
     page = SimpleNamespace(tags=tags, description=None)
     tiff = SimpleNamespace(pages=[page], flags=frozenset())
     assert microns_per_pixel(cast("tifffile.TiffFile", tiff)) is None
+
+
+def test_slides_without_a_reader_say_the_way_out(tmp_path: Path) -> None:
+    xmp = (700, 1, 9, b"<iScan />", False)
+    ventana = {"software": "ScanOutputManager 1.1", "extratags": [xmp]}
+    described = "level=0 mag=20 quality=95"
+    bif = write_slide(tmp_path / "a.bif", specimen(), description=described, **ventana)
+    with pytest.raises(IngestError) as caught, open_slide(bif, USUAL_TILES.cut):
+        pass
+    assert caught.value.reason == Reason.UNSUPPORTED
+    assert "Ventana BIF" in caught.value.detail
+    assert "convert it" in caught.value.detail
+
+
+@pytest.mark.parametrize("folder", ["d", "d/a.zip"])
+def test_the_picture_of_a_mirax_slide_is_no_image(tmp_path: Path, folder: str) -> None:
+    """It may show the label; the slide itself is in files beside it."""
+    picture = io.BytesIO()
+    Image.fromarray(specimen(64, 64)).save(picture, "JPEG")
+    (tmp_path / "d").mkdir()
+    if folder.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / folder, "w") as archive:
+            archive.writestr("a.MRXS", picture.getvalue())
+    else:
+        (tmp_path / folder / "a.MRXS").write_bytes(picture.getvalue())
+    (tmp_path / "d" / "b.jpg").write_bytes(picture.getvalue())
+    manifest = scanned(tmp_path / "d")
+    assert manifest.rows["path"].to_list() == ["b.jpg"]
+    rejected = pl.read_parquet(tmp_path / "rejected.parquet")
+    assert rejected["reason"].to_list() == ["unsupported"]
+    assert "MIRAX (MRXS)" in rejected["detail"][0]
+    assert "convert it" in rejected["detail"][0]
