@@ -34,11 +34,13 @@ from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import Level, read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
+from medssl.transforms.stain_normalisation import dye_amounts
 
 Pixels = NDArray[np.uint8]
 APERIO = "Aperio Image Library v11.2.1\n640x512 [0,0 640x512] (64x64)|AppMag = 20|MPP = {}"
 GLASS, PINK, PURPLE = (242, 240, 243), (225, 150, 190), (120, 70, 150)
 GREEN_INK, BLACK_INK = (30, 140, 60), (15, 15, 20)
+HAEMATOXYLIN, EOSIN = (0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)  # densities of the dyes
 SECRET = "Jane Doe, 1 April 1950"
 
 
@@ -257,22 +259,50 @@ def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
         assert b"Jane" not in file.read_bytes()
 
 
-def test_slides_train_and_their_report_shows_the_tiles(tmp_path: Path) -> None:
-    for number in range(2):
-        write_slide(tmp_path / "d" / f"{number}.svs", np.roll(specimen(), 64 * number, axis=1))
+def run(*words: object) -> None:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
 
-    def run(*words: object) -> None:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        assert result.exit_code == 0, result.output
 
+def test_slides_train_and_their_report_shows_tiles_and_stain(tmp_path: Path) -> None:
+    folder = tmp_path / "d" / "secret-folder"
+    for number in range(3):
+        write_slide(folder / f"secret{number}.svs", np.roll(specimen(), 64 * number, axis=1))
+    bare = write_slide(folder / "secret9.tiff", stained(0.3, 0.7), description=None)
     manifest, out = tmp_path / "m.parquet", tmp_path / "run"
-    run("scan", tmp_path / "d", "--out", manifest, "--set", "tile_px=64")
+    settings = ("--set", "tile_px=64", "--set", "slide_mpp=0.25")
+    run("scan", bare.parents[1], "--out", manifest, *settings)
     small = ("--backbone", "resnet10", "--set", "backbone.width=8", "--image-size", 32)
     run("pretrain", manifest, "--out", out, *small, "--set", "run.steps=2", "--batch-size", 16)
+    (folder / "secret1.svs").unlink()
     run("report", out)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Tiles of the slides" in page
     assert page.count("40 tiles of 64 px at 0.5 um") == 2
+    assert "1 slide of the first 4 cannot be read now." in page
+    assert page.count("as the file says") == 2
+    assert page.count("assumed: the file says none") == 1
+    assert "secret" not in page
+    run("report", out, "--set", "sources=1", "--out", tmp_path / "short.html")
+    page = (tmp_path / "short.html").read_text(encoding="utf-8")
+    assert "1 of 4 slides." in page
+    assert page.count("as the file says") == 1
+
+
+def stained(haematoxylin: float, eosin: float, side: int = 512) -> Pixels:
+    """Return a section with so much of the dyes, in a texture around it."""
+    noise = np.random.default_rng(0).uniform(0.8, 1.2, (side, side, 1))
+    dyes = haematoxylin * np.array(HAEMATOXYLIN) + eosin * np.array(EOSIN)
+    return (240 * np.exp(-noise * dyes) - 1).round().astype(np.uint8)
+
+
+def test_amounts_of_the_dyes_are_those_that_stained() -> None:
+    for amounts in ((0.6, 0.3), (1.5, 0.1), (0.2, 0.9)):
+        found = dye_amounts(stained(*amounts))
+        assert found.shape == (2, 512 * 512)
+        np.testing.assert_allclose(found.mean(axis=1), amounts, atol=0.02)
+    glass = np.full((8, 8, 3), 235, np.uint8)
+    assert dye_amounts(glass).shape == (2, 0)
 
 
 @pytest.mark.parametrize("seed", range(60))
