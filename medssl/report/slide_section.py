@@ -13,7 +13,7 @@ from medssl.manifest import Manifest
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture
-from medssl.sources.slide import Slide, open_tiles
+from medssl.sources.slide import Cut, Slide, open_slide
 from medssl.transforms.stain_normalisation import dye_amounts
 from sslcore.report import writing
 from sslcore.report.parts import Cell, Note, Part, Section, Sheet, Strip, Table
@@ -71,7 +71,8 @@ def _stains(shown: list[_Shown]) -> Table:
 def _shown(manifest: Manifest, slides: list[pl.DataFrame]) -> Iterator[_Shown]:
     for tiles in slides:
         try:
-            with open_tiles(manifest.file(tiles["path"][0]), tiles["member"][0]) as slide:
+            cut = Cut.parse(tiles["member"][0])
+            with open_slide(manifest.file(tiles["path"][0]), cut) as slide:
                 frames, key = tiles["frame"].to_numpy(), words.short(tiles["sample"][0])
                 yield _Shown(_strip(slide, frames, key), _numbers(slide, frames, key))
         except IngestError:

@@ -168,6 +168,7 @@ class Slide:
 def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     """Open a slide as the manifest says it is cut; the last ones stay open in each thread.
 
+    Tiles are read from the file alone, whatever lies beside it; for an overview see `open_slide`.
     A forked process opens its own: one that it inherits shares the place in the file with others.
 
     Args:
@@ -183,7 +184,7 @@ def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     opened: dict[object, tuple[ExitStack, Slide]] = _OPENED.__dict__.setdefault("slides", {})
     if key not in opened:
         stack = ExitStack()
-        slide = stack.enter_context(open_slide(path, Cut.parse(member)))
+        slide = stack.enter_context(open_slide(path, Cut.parse(member), beside=False))
         opened[key] = (stack, slide)
         if len(opened) > _KEPT_OPEN:
             opened.pop(next(iter(opened)))[0].close()
@@ -191,8 +192,14 @@ def open_tiles(path: Path, member: str) -> Iterator[Slide]:
 
 
 @contextmanager
-def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
+def open_slide(path: Path, cut: Cut, *, beside: bool = True) -> Iterator[Slide]:
     """Open a slide.
+
+    Args:
+        path: The file.
+        cut: How the slide is to be cut.
+        beside: Whether coarser levels in files beside it, as DICOM has them, are opened too: they
+            hold far fewer pixels to make an overview of.
 
     Raises:
         UnreadableFileError: Damaged.
@@ -201,7 +208,7 @@ def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
             format without a reader here.
         TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
     """
-    with _open_pyramid(path) as (levels, told, about):
+    with _open_pyramid(path, beside=beside) as (levels, told, about):
         mpp = told or cut.assumed
         if mpp is None:
             detail = "a slide without microns per pixel; --set slide_mpp=0.25 assumes them"
@@ -222,5 +229,7 @@ def is_slide(path: Path, kind: str) -> bool:
     return (kind == "tiff" and is_tiff_slide(path)) or (kind == "dicom" and is_dicom_slide(path))
 
 
-def _open_pyramid(path: Path) -> AbstractContextManager[Pyramid]:
-    return open_dicom_pyramid(path) if sniff(path) == "dicom" else open_tiff_pyramid(path)
+def _open_pyramid(path: Path, *, beside: bool) -> AbstractContextManager[Pyramid]:
+    if sniff(path) == "dicom":
+        return open_dicom_pyramid(path, beside=beside)
+    return open_tiff_pyramid(path)

@@ -23,8 +23,8 @@ Frames = Mapping[int, int] | Sequence[int]  # frame of each tile
 
 
 @contextmanager
-def open_dicom_pyramid(path: Path) -> Iterator[Pyramid]:
-    """Open a level of a slide, and the coarser ones beside it.
+def open_dicom_pyramid(path: Path, *, beside: bool) -> Iterator[Pyramid]:
+    """Open a level of a slide and, if `beside`, the coarser ones in files beside it.
 
     Raises:
         UnreadableFileError: Damaged.
@@ -36,11 +36,12 @@ def open_dicom_pyramid(path: Path) -> Iterator[Pyramid]:
         file = stack.enter_context(open_frames(path))
         own = describe_level(path, file.header)
         levels = [_level(file, own, 1.0)]
-        for other in sorted(levels_beside(own), key=lambda level: -level.columns):
-            if other.columns < own.columns:
-                with suppress(IngestError):  # a scan tells of it; the others show the whole too
-                    file_beside = stack.enter_context(open_frames(other.path))
-                    levels.append(_level(file_beside, other, own.columns / other.columns))
+        others = levels_beside(own) if beside else []
+        coarser = [other for other in others if other.columns < own.columns]
+        for other in sorted(coarser, key=lambda level: -level.columns):
+            with suppress(IngestError):  # a damaged one: the whole is then looked at in another
+                file_beside = stack.enter_context(open_frames(other.path))
+                levels.append(_level(file_beside, other, own.columns / other.columns))
         yield Pyramid(tuple(levels), own.mpp, file.facts)
 
 

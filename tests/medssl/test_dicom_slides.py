@@ -25,7 +25,7 @@ from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.dicom_pixels import PixelSource
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, is_slide, open_slide
+from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
 from medssl.sources.slide_tissue import USUAL_TILES
 from tests.medssl.make import dataset, encode, ramp, write_dicom
 from tests.medssl.test_slides import SECRET, specimen
@@ -315,6 +315,13 @@ def test_the_whole_is_looked_at_in_a_coarser_level_beside_it(
         np.testing.assert_allclose(overview, smaller(picture, 4), atol=1)
         opened.decode(0)
         assert read == {"level0.dcm", "level2.dcm"}
+
+
+def test_training_reads_tiles_from_the_file_of_the_manifest_alone(tmp_path: Path) -> None:
+    picture = pyramid(tmp_path)
+    with open_tiles(tmp_path / "level1.dcm", Cut(32, 0.5).member) as opened:
+        assert [level.factor for level in opened.levels] == [1]
+        np.testing.assert_array_equal(opened.decode(0).values, smaller(picture, 2)[:32, :32])
 
 
 def test_slides_beside_each_other_are_not_taken_for_levels(tmp_path: Path) -> None:
