@@ -18,19 +18,19 @@ from typing import Any
 
 from record import HERE, keep
 
+from tests.medssl import test_dicom_slides, test_slides
 from tests.medssl.test_fuzz import FORMATS, sample
-from tests.medssl.test_slides import slide_bytes
 
 FOUND = Path("fuzz_found")
 SECONDS = 3600
 _LIMITS = ("-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1")
-_SLIDE = "slide"
+_SLIDES = {"slide": test_slides.slide_bytes, "dicom slide": test_dicom_slides.slide_bytes}
 
 
 def main() -> int:
     """Fuzz each format in a process of its own; return 1 if something was found."""
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
-    names = sys.argv[2:] or (*FORMATS, _SLIDE)
+    names = sys.argv[2:] or (*FORMATS, *_SLIDES)
     with tempfile.TemporaryDirectory() as corpus:
         results = {name: fuzz(name, seconds / len(names), Path(corpus) / name) for name in names}
     found = sum(sum(result["found"].values()) for result in results.values())
@@ -42,7 +42,7 @@ def main() -> int:
 def fuzz(name: str, seconds: float, corpus: Path) -> dict[str, Any]:
     """Fuzz one format, again where the process ended early."""
     corpus.mkdir()
-    seed = slide_bytes() if name == _SLIDE else sample(name)
+    seed = _SLIDES[name]() if name in _SLIDES else sample(name)
     (corpus / "seed").write_bytes(seed)
     folder = FOUND / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     UNSUPPORTED = "unsupported"
+    OTHER_LEVEL = "other_level"  # of a slide, which is read from another file beside it
     TOO_LARGE = "too_large"
     NO_PERMISSION = "no_permission"
     VANISHED = "vanished"

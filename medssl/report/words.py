@@ -68,6 +68,7 @@ REASONS = {
     Reason.TRUNCATED: "the file ends before the image does",
     Reason.CORRUPT: "damaged: it does not follow its own format",
     Reason.UNSUPPORTED: "readable, but of a kind that no reader here handles",
+    Reason.OTHER_LEVEL: "a level of a slide, which was read from a file beside it",
     Reason.TOO_LARGE: "more pixels than the limit that guards the memory",
     Reason.NO_PERMISSION: "this account may not read the file",
     Reason.VANISHED: "gone between listing the folder and reading it",

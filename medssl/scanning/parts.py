@@ -27,6 +27,7 @@ from sslcore.files import in_use, output_errors
 
 _FLUSH_ROWS = 20_000
 _FLUSH_SECONDS = 5.0
+_FILE = ["path", "stamp"]
 # Worth another look even if the file has not changed.
 _PASSING = (
     Reason.NO_PERMISSION,
@@ -46,9 +47,8 @@ class Tables:
 
     def about(self, files: pl.DataFrame) -> "Tables":
         """Keep what is about `files`, which have columns `path` and `stamp`."""
-        on = ["path", "stamp"]
-        rows = self.rows.join(files, on=on, how="semi")
-        return Tables(rows, self.rejected.join(files, on=on, how="semi"))
+        rows = self.rows.join(files, on=_FILE, how="semi")
+        return Tables(rows, self.rejected.join(files, on=_FILE, how="semi"))
 
     def reusable(self) -> "Tables":
         """Leave out what another look may change.
@@ -60,6 +60,27 @@ class Tables:
             self.rows.filter(~pl.col("kind").is_in(["npz", *DETACHED])),
             self.rejected.filter(~pl.col("reason").is_in(_PASSING)),
         )
+
+    def without_changed_slides(self, files: pl.DataFrame) -> "Tables":
+        """Leave out the slides in DICOM in folders where any file is new, changed or gone.
+
+        Which file of such a slide gives tiles depends on those beside it.
+        """
+        tables = (self.rows, self.rejected)
+        known = pl.concat([table.select(_FILE).unique() for table in tables]).drop_nulls()
+        gone, new = known.join(files, on=_FILE, how="anti"), files.join(known, on=_FILE, how="anti")
+        folders = set(pl.concat([gone, new]).select(_folder()).to_series())
+        is_changed = _folder().is_in(folders)
+        is_slide = (pl.col("kind") == "slide") & pl.col("transfer_syntax").is_not_null()
+        is_level = pl.col("reason") == Reason.OTHER_LEVEL
+        return Tables(
+            self.rows.filter(~(is_slide & is_changed)),
+            self.rejected.filter(~(is_level & is_changed)),
+        )
+
+
+def _folder() -> pl.Expr:
+    return pl.col("path").str.replace("[^/]*$", "")
 
 
 class Parts:
@@ -99,14 +120,20 @@ class Parts:
                 with suppress(OSError):  # not empty, or removed already
                     self.folder.rmdir()
 
-    def earlier(self) -> Tables:
-        """Return what an interrupted scan and the last complete one found out."""
+    def earlier(self, files: pl.DataFrame) -> Tables:
+        """Return what an interrupted scan and the last complete one found out, as far as it holds.
+
+        Args:
+            files: All that there are now, with columns `path` and `stamp`.
+        """
         tables = [self._load(path, SCHEMA) for path in self._files("rows")]
         asides = [self._load(path, REJECTED_SCHEMA) for path in self._files("rejected")]
-        tables.append(self._load(self._out, SCHEMA))
-        asides.append(self._load(rejected_path(self._out), REJECTED_SCHEMA))
-        rows = pl.concat(tables).unique(["path", "member", "frame"], keep="first")
-        return Tables(rows, pl.concat(asides).unique("path", keep="first"))
+        last = self._load(self._out, SCHEMA)
+        last_aside = self._load(rejected_path(self._out), REJECTED_SCHEMA)
+        complete = Tables(last, last_aside).without_changed_slides(files)
+        rows = pl.concat([*tables, complete.rows]).unique(["path", "member", "frame"], keep="first")
+        rejected = pl.concat([*asides, complete.rejected]).unique("path", keep="first")
+        return Tables(rows, rejected).reusable().about(files)
 
     def add(self, outcome: Outcome) -> None:
         """Keep the result of one file; it is on disk after some seconds, or with `flush`."""

@@ -96,7 +96,7 @@ def scan(
         pattern.require_matches([file.path for file in files])
 
     with parts.claimed():
-        reused = parts.earlier().reusable().about(_as_table(files))
+        reused = parts.earlier(_as_table(files))
         known = set(reused.rows["path"].unique()) | set(reused.rejected["path"])
         todo = [file for file in files if file.path not in known]
         if progress:

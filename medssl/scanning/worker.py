@@ -25,10 +25,12 @@ from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.place import Place
 from medssl.sources.slide import is_slide, open_slide
+from medssl.sources.slide_series import require_best_level
 from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
 
-READER_VERSION = "7"  # raised when rows of an unchanged file may come out differently
+READER_VERSION = "8"  # raised when rows of an unchanged file may come out differently
+_MIRAX = ".mrxs"  # the name has to tell: by its content the file is a JPEG picture of the slide
 
 Row = dict[str, Any]
 
@@ -101,9 +103,14 @@ def _place_of(error: Exception) -> str:
 def _rows(path: Path, kind: str, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
     if kind == "npz":
         return _archive_rows(path, file, key)
-    if kind == "tiff" and is_slide(path):
+    if kind == "jpeg" and file.path.lower().endswith(_MIRAX):
+        detail = "a slide in MIRAX (MRXS), which no reader here takes; convert it to DICOM or TIFF"
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
+    if is_slide(path, kind):
         if in_archive(file.path):
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, "slide in an archive; unpack it")
+        if kind == "dicom":
+            require_best_level(path, wishes.cut.mpp)
         return _slide_rows(path, file, key, wishes)
     return _file_rows(path, kind, file, key)
 

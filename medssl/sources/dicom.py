@@ -31,7 +31,7 @@ INFLATED_BUDGET = 1 << 30  # bytes of a deflated data set
 _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _NUMBERED = ("ManufacturerModelName", "DeviceSerialNumber")
 _STATION = ("Manufacturer", "ManufacturerModelName", "StationName")
-_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,21 @@ class DicomFile:
 def open_dicom(path: Path) -> Iterator[DicomFile]:
     """Open a DICOM file of one or more images and check its attributes against its size.
 
+    Raises:
+        UnsupportedImageError: A whole slide, which `medssl.sources.slide` opens.
+        IngestError: As `open_frames`.
+    """
+    with open_frames(path) as file:
+        if is_whole_slide(path, file.header):
+            detail = "a file of a whole slide, whose frames are no images by themselves"
+            raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
+        yield file
+
+
+@contextmanager
+def open_frames(path: Path) -> Iterator[DicomFile]:
+    """Open a DICOM file as `open_dicom`, be it of a whole slide or not.
+
     Files without preamble, file meta information or transfer syntax are read as their bytes
     suggest.
 
@@ -131,17 +146,29 @@ def open_dicom(path: Path) -> Iterator[DicomFile]:
     with reading(path, "file"):
         file = path.open("rb")
     with file:
-        header, syntax, stream, element = _read_header(path, file)
+        header, syntax, stream, element = read_header(path, file)
         if element is None:
             raise _without_pixels(path, header)
-        _require_supported(path, header)
         layout = read_layout(path, header, element)
         pixels = PixelSource(path, stream, syntax, layout, element, header)
         pixels.check()
         yield DicomFile(path, header, syntax, layout, pixels)
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, PixelElement | None]:
+def read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, PixelElement | None]:
+    """Read the attributes that readers here use, and where the pixel data is.
+
+    Args:
+        path: For errors.
+        file: Its content, open at the start.
+
+    Returns:
+        The attributes; the transfer syntax; the stream that the pixel data is read from, which is
+        `file` unless that is deflated; and the place in it, None if there is no pixel data.
+
+    Raises:
+        IngestError: As `open_frames`.
+    """
     with reading(path, "header"):
         start = find_dicom(file.read(HEAD_BYTES))
         if start is None:
@@ -202,9 +229,9 @@ def _after_meta(tag: Any, *_: Any) -> bool:
     return int(tag) >> 16 != 2
 
 
-def _require_supported(path: Path, header: Dataset) -> None:
-    if first_text(path, header, "SOPClassUID") == _WHOLE_SLIDE:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "whole-slide image: no reader yet")
+def is_whole_slide(path: Path, header: Dataset) -> bool:
+    """Tell whether the attributes are those of a whole slide, its label and overview included."""
+    return first_text(path, header, "SOPClassUID") == WHOLE_SLIDE
 
 
 def _without_pixels(path: Path, header: Dataset) -> UnreadableFileError:

@@ -125,10 +125,11 @@ def _decode_jpeg(src: bytes, runner: Any) -> np.ndarray[Any, Any]:
     if jpeg_marker(src) == _LOSSLESS_FRAME:  # has no colour transform
         return np.asarray(imagecodecs.jpeg8_decode(src, colorspace="RGB", outcolorspace="RGB"))
     transform = _adobe_transform(src)
-    if transform is not None:
-        runner.set_option("photometric_interpretation", "YBR_FULL" if transform else "RGB")
-    # The stored components, whatever they mean: pydicom converts them once.
-    return np.asarray(imagecodecs.jpeg8_decode(src, colorspace="YCBCR", outcolorspace="YCBCR"))
+    is_rgb = runner.photometric_interpretation == "RGB" if transform is None else not transform
+    # Converted here, which is much faster: so nothing is left to pydicom.
+    runner.set_option("photometric_interpretation", "RGB")
+    stored = "RGB" if is_rgb else "YCBCR"
+    return np.asarray(imagecodecs.jpeg8_decode(src, colorspace=stored, outcolorspace="RGB"))
 
 
 def _decode_rle(src: bytes, runner: Any) -> bytes:

@@ -67,6 +67,13 @@ _KEYWORDS = (
     "SegmentedBluePaletteColorLookupTableData",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    "DimensionOrganizationType",
+    "TotalPixelMatrixRows",
+    "TotalPixelMatrixColumns",
+    "ImagedVolumeWidth",
+    "SpecimenLabelInImage",
+    "FrameOfReferenceUID",
+    "PyramidUID",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )

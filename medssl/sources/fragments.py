@@ -1,8 +1,10 @@
 """Compressed DICOM pixel data: which bytes belong to which frame."""
 
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -117,11 +119,9 @@ def _item(path: Path, stream: BinaryIO, place: int, end: int) -> tuple[int, int]
 def _by_offset(
     path: Path, fragments: list[Fragment], offsets: Sequence[int]
 ) -> list[list[Fragment]]:
-    ends = [*offsets[1:], fragments[-1].place + 1]
-    groups = [
-        [fragment for fragment in fragments if begin <= fragment.place < stop]
-        for begin, stop in zip(offsets, ends, strict=True)
-    ]
+    places = [fragment.place for fragment in fragments]
+    ends = [*(bisect_left(places, offset) for offset in offsets), len(fragments)]
+    groups = [fragments[begin:end] for begin, end in pairwise(ends)]
     if not all(groups):
         raise UnreadableFileError(path, Reason.CORRUPT, "frame offsets that point nowhere")
     return groups

@@ -1,20 +1,15 @@
-"""Whole slides in TIFF: tiles of a wanted size, at wanted microns per pixel, from the pyramid.
-
-Aperio SVS, Hamamatsu NDPI, Leica SCN, Philips and plain pyramidal TIFF, as tifffile knows them.
-Only the levels of the slide itself are read: its label and its overview, which may show a name,
-are never looked at.
-"""
+"""Whole slides: tiles of a wanted size, at wanted microns per pixel, from the pyramid."""
 
 import math
 import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +18,14 @@ from PIL import Image
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts
 from medssl.sources.reading import reading, require_frame
-from medssl.sources.slide_facts import microns_per_pixel
-from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, read_levels, read_region
-from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
+from medssl.sources.slide_dicom import open_dicom_pyramid
+from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, Pyramid, read_region
+from medssl.sources.slide_series import FITTING, is_dicom_slide
+from medssl.sources.slide_tiff import is_tiff_slide, open_tiff_pyramid
+from medssl.sources.sniff import sniff
 
 Places = NDArray[np.int64]
 ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
-_LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
 _KEPT_OPEN = 8  # slides, in each thread: reading the pages of a large one takes as long as a tile
 _OPENED = threading.local()
@@ -76,18 +72,20 @@ class Slide:
         levels: Of the pyramid, the slide itself first.
         cut: How it is cut; `assumed` only where it is needed.
         mpp: Microns per pixel of the slide.
+        about: What the file says of itself.
     """
 
     path: Path
     levels: tuple[Level, ...]
     cut: Cut
     mpp: float
+    about: FileFacts
     _near: NearTiles = field(default_factory=NearTiles, repr=False)
 
     @property
     def facts(self) -> FileFacts:
         """What holds for the whole file."""
-        return FileFacts(frames=math.prod(self.grid), modality="SM")
+        return replace(self.about, frames=math.prod(self.grid), modality="SM")
 
     @cached_property
     def step(self) -> float:
@@ -97,8 +95,8 @@ class Slide:
     @cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tiles that lie wholly in the slide."""
-        page = self.levels[0].page
-        return int(page.imagelength / self.step), int(page.imagewidth / self.step)
+        whole = self.levels[0]
+        return int(whole.rows / self.step), int(whole.columns / self.step)
 
     def decode(self, frame: int) -> Decoded:
         """Return one tile."""
@@ -114,9 +112,9 @@ class Slide:
         side = self.step / level.factor
         box = (row * side, column * side, (row + 1) * side, (column + 1) * side)
         top, left = math.floor(box[0]), math.floor(box[1])
-        bottom = min(math.ceil(box[2]), level.page.imagelength)
-        right = min(math.ceil(box[3]), level.page.imagewidth)
-        region = read_region(self.path, level.page, (top, left, bottom, right), self._near)
+        bottom = min(math.ceil(box[2]), level.rows)
+        right = min(math.ceil(box[3]), level.columns)
+        region = read_region(self.path, level, (top, left, bottom, right), self._near)
         inside = (box[1] - left, box[0] - top, box[3] - left, box[2] - top)
         inside = (inside[0], inside[1], min(inside[2], right - left), min(inside[3], bottom - top))
         size = (self.cut.px, self.cut.px)
@@ -128,17 +126,16 @@ class Slide:
 
         It is averaged from the smallest level that is larger, band by band.
         """
-        first = self.levels[0].page
-        factor = max(first.imagelength, first.imagewidth) / most
-        level = self._level_for(max(1.0, factor))
-        rows, columns = level.page.imagelength, level.page.imagewidth
+        whole = self.levels[0]
+        level = self._level_for(max(1.0, max(whole.rows, whole.columns) / most))
+        rows, columns = level.rows, level.columns
         shrink = max(1, math.ceil(max(rows, columns) / most))
-        band = max(shrink, level.page.tilelength // shrink * shrink)
+        band = max(shrink, level.tile_rows // shrink * shrink)
         parts = []
         for top in range(0, rows - rows % shrink or rows, band):
             box = (top, 0, min(top + band, rows), columns)
             with reading(self.path, "overview"):
-                region = read_region(self.path, level.page, box)
+                region = read_region(self.path, level, box)
             parts.append(np.asarray(Image.fromarray(region).reduce(shrink)))
         return np.concatenate(parts)
 
@@ -152,9 +149,9 @@ class Slide:
         Returns:
             One place more than there are tiles, px.
         """
-        page = self.levels[0].page
-        down = self._edges_along(self.grid[0], rows, page.imagelength)
-        return down, self._edges_along(self.grid[1], columns, page.imagewidth)
+        whole = self.levels[0]
+        down = self._edges_along(self.grid[0], rows, whole.rows)
+        return down, self._edges_along(self.grid[1], columns, whole.columns)
 
     def _edges_along(self, count: int, side: int, whole: int) -> Places:
         places = np.arange(count + 1) * self.step * (side / whole)
@@ -163,7 +160,7 @@ class Slide:
 
     def _level_for(self, factor: float) -> Level:
         """Return the smallest level that still has all that is wanted at `factor`."""
-        fitting = [level for level in self.levels if level.factor <= factor * 1.01]
+        fitting = [level for level in self.levels if level.factor <= factor * FITTING]
         return fitting[-1] if fitting else self.levels[0]
 
 
@@ -171,6 +168,7 @@ class Slide:
 def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     """Open a slide as the manifest says it is cut; the last ones stay open in each thread.
 
+    Tiles are read from the file alone, whatever lies beside it; for an overview see `open_slide`.
     A forked process opens its own: one that it inherits shares the place in the file with others.
 
     Args:
@@ -186,7 +184,7 @@ def open_tiles(path: Path, member: str) -> Iterator[Slide]:
     opened: dict[object, tuple[ExitStack, Slide]] = _OPENED.__dict__.setdefault("slides", {})
     if key not in opened:
         stack = ExitStack()
-        slide = stack.enter_context(open_slide(path, Cut.parse(member)))
+        slide = stack.enter_context(open_slide(path, Cut.parse(member), beside=False))
         opened[key] = (stack, slide)
         if len(opened) > _KEPT_OPEN:
             opened.pop(next(iter(opened)))[0].close()
@@ -194,22 +192,23 @@ def open_tiles(path: Path, member: str) -> Iterator[Slide]:
 
 
 @contextmanager
-def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
+def open_slide(path: Path, cut: Cut, *, beside: bool = True) -> Iterator[Slide]:
     """Open a slide.
+
+    Args:
+        path: The file.
+        cut: How the slide is to be cut.
+        beside: Whether coarser levels in files beside it, as DICOM has them, are opened too: they
+            hold far fewer pixels to make an overview of.
 
     Raises:
         UnreadableFileError: Damaged.
         UnsupportedImageError: It says no microns per pixel and none are assumed, it is coarser than
-            wanted, its pixels are no 8-bit colours, or it is of a format without a reader here.
+            wanted, its pixels are no 8-bit colours, it is the label or an overview, or it is of a
+            format without a reader here.
         TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
     """
-    with open_tiff_file(path) as tiff:
-        with reading(path, "pyramid"):
-            if UNREAD_SLIDES & tiff.flags:
-                detail = "a whole slide of a format that has no reader yet"
-                raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-            levels = read_levels(path, tiff)
-            told = microns_per_pixel(tiff)
+    with _open_pyramid(path, beside=beside) as (levels, told, about):
         mpp = told or cut.assumed
         if mpp is None:
             detail = "a slide without microns per pixel; --set slide_mpp=0.25 assumes them"
@@ -217,15 +216,20 @@ def open_slide(path: Path, cut: Cut) -> Iterator[Slide]:
         if mpp > _COARSER * cut.mpp:
             detail = f"a slide of {mpp:.3g} microns per pixel, coarser than the {cut.mpp:g} wanted"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-        yield Slide(path, levels, cut if told is None else cut._replace(assumed=None), mpp)
+        yield Slide(path, levels, cut if told is None else cut._replace(assumed=None), mpp, about)
 
 
-def is_slide(path: Path) -> bool:
-    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large."""
-    with open_tiff_file(path) as tiff, reading(path, "header"):
-        if (SLIDES | UNREAD_SLIDES) & tiff.flags:
-            return True
-        page: Any = tiff.pages[0]
-        if not page.is_tiled or not tiff.series:
-            return False
-        return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
+def is_slide(path: Path, kind: str) -> bool:
+    """Tell whether a file is a whole slide.
+
+    Args:
+        path: The file.
+        kind: What `sniff` said.
+    """
+    return (kind == "tiff" and is_tiff_slide(path)) or (kind == "dicom" and is_dicom_slide(path))
+
+
+def _open_pyramid(path: Path, *, beside: bool) -> AbstractContextManager[Pyramid]:
+    if sniff(path) == "dicom":
+        return open_dicom_pyramid(path, beside=beside)
+    return open_tiff_pyramid(path)

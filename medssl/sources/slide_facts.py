@@ -20,7 +20,7 @@ def microns_per_pixel(tiff: TiffFile) -> float | None:
 
 def _aperio(page: Any) -> float | None:
     match = _APERIO.search(page.description or "")
-    return _plausible(float(match[1])) if match and match[1].count(".") <= 1 else None
+    return plausible(float(match[1])) if match and match[1].count(".") <= 1 else None
 
 
 def _of_resolution(page: Any) -> float | None:
@@ -31,9 +31,10 @@ def _of_resolution(page: Any) -> float | None:
     if len(pair) != 2 or not all(isinstance(part, int | float) and part > 0 for part in pair):
         return None
     numerator, denominator = pair
-    return _plausible(_UNIT_UM[int(unit.value)] * denominator / numerator)
+    return plausible(_UNIT_UM[int(unit.value)] * denominator / numerator)
 
 
-def _plausible(value: float) -> float | None:
+def plausible(value: float) -> float | None:
+    """Return microns per pixel that a slide can have; None for any other number."""
     low, high = _PLAUSIBLE
     return value if math.isfinite(value) and low <= value <= high else None

@@ -66,8 +66,8 @@ def open_tiff(path: Path) -> Iterator[TiffPages]:
     """
     with open_tiff_file(path) as tiff:
         with reading(path, "pages"):
-            if (SLIDES | UNREAD_SLIDES) & tiff.flags:
-                detail = "whole-slide image: no reader yet"
+            if (SLIDES | UNREAD_SLIDES.keys()) & tiff.flags:
+                detail = "a whole slide, whose pages are no images by themselves"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
             every: list[Any] = list(tiff.pages)
             pages = tuple(page for page in every if not _whole(path, page.subfiletype) & _REDUCED)

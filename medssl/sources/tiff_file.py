@@ -9,7 +9,12 @@ from tifffile import TiffFile
 from medssl.sources.reading import reading
 
 SLIDES = frozenset(("svs", "ndpi", "scn", "philips"))  # as tifffile names them
-UNREAD_SLIDES = frozenset(("bif", "qpi", "avs", "ndtiff"))  # slides, but without a reader here
+UNREAD_SLIDES = {  # slides without a reader here, and what they are called
+    "bif": "Ventana BIF, whose tiles overlap by amounts that no reader here puts right",
+    "qpi": "PerkinElmer QPTIFF",
+    "avs": "Argos AVS",
+    "ndtiff": "NDTiff",
+}
 
 
 @contextmanager

@@ -90,6 +90,22 @@ class NormalizeStain(Transform):
         return torch.from_numpy(changed).float().div_(255).clamp_(0, 1).view_as(image)
 
 
+def dye_amounts(pixels: NDArray[np.uint8]) -> Floats:
+    """Return how much haematoxylin and eosin each pixel of tissue has, by the reference's dyes.
+
+    The dyes are not fitted to the image, so that images can be compared; an amount may be negative
+    where the colour is none of theirs.
+
+    Args:
+        pixels: `[..., 3]`, RGB.
+
+    Returns:
+        `[2, pixels]`, optical density of base e; without the pixels that are glass.
+    """
+    density = _density(pixels.reshape(-1, 3).T.astype(np.float32))
+    return _plain_amounts(_DYES, density[:, (density >= _CLEAR).all(axis=0)])
+
+
 def _density(values: Floats) -> Floats:
     """Return optical densities of values of 0 to 255, which count from 1."""
     density: Floats = -np.log(np.minimum(values + 1, _LIGHT) / _LIGHT)

@@ -206,7 +206,7 @@ def test_unknown_transfer_syntaxes_are_unsupported_and_known_ones_named(tmp_path
         assert "4711" not in error.detail
 
 
-def test_whole_slides_wait_for_their_reader(tmp_path: Path) -> None:
+def test_whole_slides_are_not_read_frame_by_frame(tmp_path: Path) -> None:
     kind = uid.UID("1.2.840.10008.5.1.4.1.1.77.1.6")
     path = write_dicom(tmp_path / "a", ramp(), SOPClassUID=kind)
     assert refusal(path).reason is Reason.UNSUPPORTED

@@ -44,6 +44,8 @@ _READ_AND_HIDDEN = {  # read, and to be hidden all the same
     "PatientID": f"{WORD} {NUMBER}",
     "StudyInstanceUID": VALUES["UI"],
     "SeriesInstanceUID": VALUES["UI"],
+    "FrameOfReferenceUID": VALUES["UI"],
+    "PyramidUID": VALUES["UI"],
     "InstitutionName": WORD,
     "StationName": WORD,
     "ManufacturerModelName": WORD,

@@ -137,8 +137,9 @@ def test_results_reach_the_disk_while_the_scan_runs(tmp_path: Path) -> None:
     assert not parts.folder.exists()
     now[0] = 60.0
     parts.add(outcome)
-    assert len(Parts(tmp_path / "m.parquet", "s").earlier().rows) == 1
-    assert len(Parts(tmp_path / "m.parquet", "other").earlier().rows) == 0
+    files = pl.DataFrame({"path": ["a.png"], "stamp": ["stamp"]})
+    assert len(Parts(tmp_path / "m.parquet", "s").earlier(files).rows) == 1
+    assert len(Parts(tmp_path / "m.parquet", "other").earlier(files).rows) == 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Whole slides: which tiles, from which level, and what is left out."""
 
+import io
 import tempfile
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from multiprocessing import get_context
@@ -14,6 +16,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import CliRunner
 
 import medssl.sources.slide
@@ -30,13 +33,15 @@ from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
 from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
 from medssl.sources.slide_facts import microns_per_pixel
-from medssl.sources.slide_pyramid import read_region
+from medssl.sources.slide_pyramid import Level, read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
+from medssl.transforms.stain_normalisation import dye_amounts
 
 Pixels = NDArray[np.uint8]
 APERIO = "Aperio Image Library v11.2.1\n640x512 [0,0 640x512] (64x64)|AppMag = 20|MPP = {}"
 GLASS, PINK, PURPLE = (242, 240, 243), (225, 150, 190), (120, 70, 150)
 GREEN_INK, BLACK_INK = (30, 140, 60), (15, 15, 20)
+HAEMATOXYLIN, EOSIN = (0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581)  # densities of the dyes
 SECRET = "Jane Doe, 1 April 1950"
 
 
@@ -129,15 +134,15 @@ def test_a_large_factor_is_read_from_a_small_level(
     path = write_slide(tmp_path / "a.svs", specimen())
     with open_slide(path, Cut(32, 2.0)) as slide:
         assert [level.factor for level in slide.levels] == [1, 2, 4]
-        read: list[object] = []
+        read: list[Level] = []
 
-        def spy(path: Path, page: object, *about: Any) -> Pixels:
-            read.append(page)
-            return read_region(path, page, *about)
+        def spy(path: Path, level: Level, *about: Any) -> Pixels:
+            read.append(level)
+            return read_region(path, level, *about)
 
         monkeypatch.setattr(medssl.sources.slide, "read_region", spy)
         slide.tile(0, 0)
-        assert read == [slide.levels[2].page]
+        assert read == [slide.levels[2]]
 
 
 def test_only_tissue_has_rows_and_they_train(tmp_path: Path) -> None:
@@ -224,9 +229,9 @@ def test_resolution_in_pixels_per_centimetre_is_understood(tmp_path: Path) -> No
 def test_plain_images_are_no_slides(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tiff", specimen(), photometric="rgb")
     tifffile.imwrite(tmp_path / "b.tiff", specimen(), photometric="rgb", tile=(64, 64))
-    assert not is_slide(tmp_path / "a.tiff")
-    assert not is_slide(tmp_path / "b.tiff")
-    assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None))
+    assert not is_slide(tmp_path / "a.tiff", "tiff")
+    assert not is_slide(tmp_path / "b.tiff", "tiff")
+    assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None), "tiff")
 
 
 def test_jpeg_and_jpeg_2000_tiles_are_decoded(tmp_path: Path) -> None:
@@ -255,22 +260,50 @@ def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
         assert b"Jane" not in file.read_bytes()
 
 
-def test_slides_train_and_their_report_shows_the_tiles(tmp_path: Path) -> None:
-    for number in range(2):
-        write_slide(tmp_path / "d" / f"{number}.svs", np.roll(specimen(), 64 * number, axis=1))
+def run(*words: object) -> None:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
 
-    def run(*words: object) -> None:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        assert result.exit_code == 0, result.output
 
+def test_slides_train_and_their_report_shows_tiles_and_stain(tmp_path: Path) -> None:
+    folder = tmp_path / "d" / "secret-folder"
+    for number in range(3):
+        write_slide(folder / f"secret{number}.svs", np.roll(specimen(), 64 * number, axis=1))
+    bare = write_slide(folder / "secret9.tiff", stained(0.3, 0.7), description=None)
     manifest, out = tmp_path / "m.parquet", tmp_path / "run"
-    run("scan", tmp_path / "d", "--out", manifest, "--set", "tile_px=64")
+    settings = ("--set", "tile_px=64", "--set", "slide_mpp=0.25")
+    run("scan", bare.parents[1], "--out", manifest, *settings)
     small = ("--backbone", "resnet10", "--set", "backbone.width=8", "--image-size", 32)
     run("pretrain", manifest, "--out", out, *small, "--set", "run.steps=2", "--batch-size", 16)
+    (folder / "secret1.svs").unlink()
     run("report", out)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Tiles of the slides" in page
     assert page.count("40 tiles of 64 px at 0.5 um") == 2
+    assert "1 slide of the first 4 cannot be read now." in page
+    assert page.count("as the file says") == 2
+    assert page.count("assumed: the file says none") == 1
+    assert "secret" not in page
+    run("report", out, "--set", "sources=1", "--out", tmp_path / "short.html")
+    page = (tmp_path / "short.html").read_text(encoding="utf-8")
+    assert "1 of 4 slides." in page
+    assert page.count("as the file says") == 1
+
+
+def stained(haematoxylin: float, eosin: float, side: int = 512) -> Pixels:
+    """Return a section with so much of the dyes, in a texture around it."""
+    noise = np.random.default_rng(0).uniform(0.8, 1.2, (side, side, 1))
+    dyes = haematoxylin * np.array(HAEMATOXYLIN) + eosin * np.array(EOSIN)
+    return (240 * np.exp(-noise * dyes) - 1).round().astype(np.uint8)
+
+
+def test_amounts_of_the_dyes_are_those_that_stained() -> None:
+    for amounts in ((0.6, 0.3), (1.5, 0.1), (0.2, 0.9)):
+        found = dye_amounts(stained(*amounts))
+        assert found.shape == (2, 512 * 512)
+        np.testing.assert_allclose(found.mean(axis=1), amounts, atol=0.02)
+    glass = np.full((8, 8, 3), 235, np.uint8)
+    assert dye_amounts(glass).shape == (2, 0)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -323,3 +356,35 @@ def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
     page = SimpleNamespace(tags=tags, description=None)
     tiff = SimpleNamespace(pages=[page], flags=frozenset())
     assert microns_per_pixel(cast("tifffile.TiffFile", tiff)) is None
+
+
+def test_slides_without_a_reader_say_the_way_out(tmp_path: Path) -> None:
+    xmp = (700, 1, 9, b"<iScan />", False)
+    ventana = {"software": "ScanOutputManager 1.1", "extratags": [xmp]}
+    described = "level=0 mag=20 quality=95"
+    bif = write_slide(tmp_path / "a.bif", specimen(), description=described, **ventana)
+    with pytest.raises(IngestError) as caught, open_slide(bif, USUAL_TILES.cut):
+        pass
+    assert caught.value.reason == Reason.UNSUPPORTED
+    assert "Ventana BIF" in caught.value.detail
+    assert "convert it" in caught.value.detail
+
+
+@pytest.mark.parametrize("folder", ["d", "d/a.zip"])
+def test_the_picture_of_a_mirax_slide_is_no_image(tmp_path: Path, folder: str) -> None:
+    """It may show the label; the slide itself is in files beside it."""
+    picture = io.BytesIO()
+    Image.fromarray(specimen(64, 64)).save(picture, "JPEG")
+    (tmp_path / "d").mkdir()
+    if folder.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / folder, "w") as archive:
+            archive.writestr("a.MRXS", picture.getvalue())
+    else:
+        (tmp_path / folder / "a.MRXS").write_bytes(picture.getvalue())
+    (tmp_path / "d" / "b.jpg").write_bytes(picture.getvalue())
+    manifest = scanned(tmp_path / "d")
+    assert manifest.rows["path"].to_list() == ["b.jpg"]
+    rejected = pl.read_parquet(tmp_path / "rejected.parquet")
+    assert rejected["reason"].to_list() == ["unsupported"]
+    assert "MIRAX (MRXS)" in rejected["detail"][0]
+    assert "convert it" in rejected["detail"][0]

@@ -1,0 +1,100 @@
+"""Whole slides in TIFF: Aperio SVS, Hamamatsu NDPI, Leica SCN, Philips and plain pyramidal TIFF.
+
+As tifffile knows them. Only the levels of the slide itself are read: its label and its overview,
+which may show a name, are never looked at.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tifffile import TiffFile
+
+from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.sources.decoded import FileFacts
+from medssl.sources.reading import reading
+from medssl.sources.slide_facts import microns_per_pixel
+from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
+from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
+
+_LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
+
+
+def is_tiff_slide(path: Path) -> bool:
+    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large."""
+    with open_tiff_file(path) as tiff, reading(path, "header"):
+        if (SLIDES | UNREAD_SLIDES.keys()) & tiff.flags:
+            return True
+        page: Any = tiff.pages[0]
+        if not page.is_tiled or not tiff.series:
+            return False
+        return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
+
+
+@contextmanager
+def open_tiff_pyramid(path: Path) -> Iterator[Pyramid]:
+    """Open the levels of a slide in TIFF.
+
+    Raises:
+        UnreadableFileError: Damaged.
+        UnsupportedImageError: Not cut in tiles, without 8-bit colours, or of a format without a
+            reader here.
+        TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
+    """
+    with open_tiff_file(path) as tiff:
+        with reading(path, "pyramid"):
+            if unread := UNREAD_SLIDES.keys() & tiff.flags:
+                name = UNREAD_SLIDES[min(unread)]
+                detail = f"a slide in {name}; convert it to DICOM or pyramidal TIFF"
+                raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
+            levels = _read_levels(path, tiff)
+            told = microns_per_pixel(tiff)
+        yield Pyramid(levels, told, FileFacts(frames=1))
+
+
+def _read_levels(path: Path, tiff: TiffFile) -> tuple[Level, ...]:
+    if not tiff.series:
+        raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
+    pages: list[Any] = [level.keyframe for level in tiff.series[0].levels]
+    if not pages[0].is_tiled:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
+    return tuple(_level(path, page, pages[0].imagewidth) for page in pages if page.is_tiled)
+
+
+def _level(path: Path, page: Any, whole: Any) -> Level:
+    """Check what a page says of its tiles, which damage can make anything."""
+    sides = (page.imagelength, page.imagewidth, page.tilelength, page.tilewidth)
+    if not all(isinstance(side, int) for side in (*sides, whole)):
+        raise UnreadableFileError(path, Reason.CORRUPT, "sides that are none")
+    count = count_tiles(path, *sides)
+    tables = (page.dataoffsets, page.databytecounts)
+    if any(len(table) < count or not all(map(_is_count, table[:count])) for table in tables):
+        raise UnreadableFileError(path, Reason.CORRUPT, "tiles without a place")
+    if page.samplesperpixel < 3 or page.dtype != np.uint8:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
+    return Level(*sides, whole / page.imagewidth, partial(_decode_tile, path, page))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
+    offset, count = page.dataoffsets[index], page.databytecounts[index]
+    if not count:
+        return None
+    file = page.parent.filehandle
+    file.seek(offset)
+    data = file.read(count)
+    if len(data) < count:
+        raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
+    tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+    if tile is None:
+        return None
+    values = np.asarray(tile).reshape(-1, *tile.shape[-2:])[: shape[1], : shape[2]]
+    if values.dtype != np.uint8 or values.shape[2] < 3:
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
+    return values[..., :3]
