@@ -26,6 +26,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NO_PERMISSION = "no_permission"
     VANISHED = "vanished"
+    NOT_FETCHED = "not_fetched"  # of a remote folder
     DECODER_CRASHED = "decoder_crashed"
     DECODER_TIMEOUT = "decoder_timeout"
     READER_BUG = "reader_bug"  # a mistake of this project, not of the file

@@ -71,6 +71,7 @@ REASONS = {
     Reason.TOO_LARGE: "more pixels than the limit that guards the memory",
     Reason.NO_PERMISSION: "this account may not read the file",
     Reason.VANISHED: "gone between listing the folder and reading it",
+    Reason.NOT_FETCHED: "did not come from its remote folder; another scan tries again",
     Reason.DECODER_CRASHED: "the decoder stopped working on it",
     Reason.DECODER_TIMEOUT: "the decoder did not come to an end",
     Reason.READER_BUG: "a mistake of this project, not of the file: please report it",

@@ -28,7 +28,7 @@ from sslcore.files import in_use, output_errors
 _FLUSH_ROWS = 20_000
 _FLUSH_SECONDS = 5.0
 # Worth another look even if the file has not changed.
-_PASSING = ("no_permission", "vanished", "decoder_crashed", "decoder_timeout")
+_PASSING = ("no_permission", "vanished", "not_fetched", "decoder_crashed", "decoder_timeout")
 
 
 @dataclass(frozen=True, slots=True)
