@@ -2,7 +2,7 @@
 
 A copy lies in the system's folder for temporary files, readable by the user only, alone in a folder
 of its own, so that no header can name another file beside it. It is gone after reading, also after
-errors; a process that is killed may leave one there. There is one copy per process at a time.
+errors; a process that is killed may leave one there. There is one copy per thread at a time.
 """
 
 import tempfile
