@@ -53,7 +53,8 @@ class ObjectStore:
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
     def empty(self) -> None:
-        """Begin with an empty bucket, without faults."""
+        """Begin with an empty bucket, without faults and without clients of other addresses."""
+        _forget_clients()
         self.fault = lambda key: None
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
         self._client.create_bucket(Bucket=BUCKET)
@@ -102,4 +103,8 @@ def use(patch: pytest.MonkeyPatch, address: str) -> None:
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         patch.setenv(name, "/nowhere")
+    _forget_clients()
+
+
+def _forget_clients() -> None:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
