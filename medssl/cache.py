@@ -11,6 +11,7 @@ from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import CanvasStore, Check
 from medssl.run_data import open_data, resolve, usable_images
 from medssl.run_images import open_images
+from medssl.sources.local import one_copy_kept
 from sslcore.console import Progress
 from sslcore.cores import usable_cores
 from sslcore.errors import OutputError
@@ -122,7 +123,8 @@ class _Filler(Dataset[int]):
         self._dataset = dataset
 
     def __getitem__(self, block: Sequence[int]) -> int:
-        return sum(not self._store(row) for row in block)
+        with one_copy_kept():
+            return sum(not self._store(row) for row in block)
 
     def _store(self, row: int) -> bool:
         try:

@@ -53,7 +53,7 @@ def main(
 @app.command()
 @user_errors()
 def scan(
-    folder: Annotated[Path, typer.Argument(help="Any depth; a MedMNIST .npz file also works.")],
+    folder: Annotated[Path, typer.Argument(help="Any depth; s3://bucket/folder; MedMNIST .npz.")],
     out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("manifest.parquet"),
     config: ConfigFile = None,
     assignments: Assignments = None,

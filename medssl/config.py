@@ -5,9 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
+from medssl.manifest_paths import as_written
 from sslcore.config import Section
 from sslcore.methods.registry import MethodConfig
 from sslcore.methods.settings import Pooling
@@ -37,7 +38,7 @@ class Preset(StrEnum):
 class DataConfig(Section):
     """What is read, and how it becomes one tensor."""
 
-    path: Path = Field(description="folder, manifest.parquet, or MedMNIST .npz")
+    path: Path = Field(description="folder, manifest.parquet, MedMNIST .npz, or s3://bucket/folder")
     dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
@@ -66,6 +67,10 @@ class DataConfig(Section):
         None, description="folder where decoded images are kept on disk, as medssl cache makes it"
     )
     store_gb: float = Field(100.0, gt=0, description="what it may take, at most")
+
+    @field_serializer("path")
+    def _as_written(self, path: Path) -> str:
+        return as_written(path)
 
 
 class ViewsConfig(Section):

@@ -79,6 +79,7 @@ def examine(folder: Path) -> Diagnosis:
         "versions": _versions,
         "device": _device,
         "DICOM decoders": _decoders,
+        "remote folders": _remote,
         "disk": lambda: [_disk(folder)],
         "site key": _site_key,
     }
@@ -133,6 +134,16 @@ def _decoders() -> list[Finding]:
         else:
             found.append(Finding(syntax.name, "missing", f"pip install {packages}"))
     return found
+
+
+def _remote() -> list[Finding]:
+    """Tell which protocols can be used; nobody needs one who does not."""
+    from medssl.sources.remote import PACKAGES
+
+    return [
+        Finding(f"{protocol}://", f"{package} {version_of(package) or 'is not installed'}")
+        for protocol, package in PACKAGES.items()
+    ]
 
 
 def _disk(folder: Path) -> Finding:

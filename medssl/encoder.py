@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest
 from medssl.run_folder import RunFolder
+from medssl.sources.local import one_copy_kept
 from medssl.view_maker import MultiViewMaker, move_canvases
 from medssl.views import build_views
 from sslcore.console import Progress
@@ -189,9 +191,15 @@ def _read(
         except IngestError as error:
             return error
 
+    def read_part(part: list[int]) -> list[Tensor | IngestError]:
+        with one_copy_kept():
+            return [read(row) for row in part]
+
+    size = -(-len(rows) // _READERS)
+    parts = [rows[at : at + size] for at in range(0, len(rows), size)]  # slices of a file together
+    canvases: dict[int, Tensor] = {}
     with ThreadPoolExecutor(_READERS) as pool:
-        canvases: dict[int, Tensor] = {}
-        for row, result in zip(rows, pool.map(read, rows), strict=True):
+        for row, result in zip(rows, chain(*pool.map(read_part, parts)), strict=True):
             if isinstance(result, Tensor):
                 canvases[row] = result
             else:

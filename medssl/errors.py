@@ -28,6 +28,7 @@ class Reason(StrEnum):
     NO_PERMISSION = "no_permission"
     VANISHED = "vanished"
     OUT_OF_RESOURCES = "out_of_resources"  # of the machine: disk for temporary files, open files
+    NOT_FETCHED = "not_fetched"  # of a remote folder
     DECODER_CRASHED = "decoder_crashed"
     DECODER_TIMEOUT = "decoder_timeout"
     READER_BUG = "reader_bug"  # a mistake of this project, not of the file

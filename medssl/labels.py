@@ -10,7 +10,7 @@ import polars as pl
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import Manifest
-from medssl.manifest_paths import decode_path, encode_path, path_shape
+from medssl.manifest_paths import as_written, decode_path, encode_path, path_shape
 
 KEYS = ("path", "file", "patient", "study", "series", "sample")
 SPLITS = {
@@ -120,7 +120,7 @@ def _key_column(given: pl.DataFrame, table: Path) -> str:
 def _normalise(names: pl.Series, by: str, manifest: Manifest, key: SiteKey) -> pl.Series:
     """Write names from the table as `_names_of` writes those of the manifest."""
     if by == "path":
-        root = f"{manifest.root.as_posix().rstrip('/')}/"
+        root = f"{as_written(manifest.root).rstrip('/')}/"
         names = names.str.replace_all("\\", "/", literal=True)
         return names.str.strip_prefix(root).str.strip_prefix("./")
     hashers: Mapping[str, Callable[[str], str]] = {

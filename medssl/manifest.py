@@ -9,9 +9,10 @@ import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
 from medssl.errors import DataError
-from medssl.manifest_paths import decode_path
+from medssl.manifest_paths import as_written, decode_path, is_remote
 from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import hide, reveal
+from medssl.sources.remote import require_usable
 from sslcore.tables import write_parquet
 
 VERSION = "3"
@@ -71,7 +72,7 @@ class Manifest:
 
     Attributes:
         rows: A table of `SCHEMA`, in the order of path, member and frame.
-        root: Absolute folder.
+        root: Absolute folder, or a remote one: see `medssl.sources.remote`.
         private: Name of the table that holds its paths, if files are to hold keys instead; see
             `medssl.private_paths`. In memory the paths are always there.
         slices: Rows of all slices, where `rows` has one row for each volume; see
@@ -111,7 +112,7 @@ def write_manifest(
         path: The file.
         about: More to note in the file, such as the settings of the scan.
     """
-    notes = {**(about or {}), VERSION_NOTE: VERSION, ROOT_NOTE: str(manifest.root)}
+    notes = {**(about or {}), VERSION_NOTE: VERSION, ROOT_NOTE: as_written(manifest.root)}
     _write(manifest.rows, SCHEMA, path, notes, manifest.private)
 
 
@@ -152,6 +153,8 @@ def read_notes(path: Path) -> dict[str, str]:
     Raises:
         DataError: Not there, or not a readable Parquet file.
     """
+    if is_remote(path):
+        raise DataError("a manifest is read from this machine only; copy it here")
     if not path.exists():
         raise DataError(f"{path} does not exist")
     try:
@@ -170,13 +173,15 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
     Raises:
         DataError: The file is no manifest, of another version, its root does not exist, or its
             paths are private to another place.
+        ConfigError: Its root is a remote folder that cannot be read here; it is not contacted.
     """
     about = read_notes(path)
     rows = _read(path)
     if about.get(VERSION_NOTE) != VERSION or rows.schema != SCHEMA:
         raise DataError(f"{path}: not a manifest of version {VERSION}; make one: medssl scan")
     root = root or Path(about[ROOT_NOTE])
-    if not root.exists():
+    require_usable(root)
+    if not is_remote(root) and not root.exists():
         raise DataError(
             f"{path}: its folder {root} does not exist; scan the folder where it is now"
         )

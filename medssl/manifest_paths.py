@@ -1,8 +1,11 @@
-"""File names in the manifest: text, whatever bytes the names on the disk are made of."""
+"""Paths as texts: file names in the manifest, whatever bytes they are made of; remote folders."""
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from sslcore.files import is_url
 
 _ESCAPED = "percent:"
 
@@ -24,6 +27,21 @@ def decode_path(text: str) -> str:
     if not text.startswith(_ESCAPED):
         return text
     return os.fsdecode(unquote_to_bytes(text.removeprefix(_ESCAPED)))
+
+
+def is_remote(path: Path) -> bool:
+    """Tell whether a path is a remote folder, or a file in one: see `medssl.sources.remote`."""
+    return is_url(path)
+
+
+def as_written(path: Path) -> str:
+    """Return a path as users write it; one that is remote has lost a slash as a `Path`."""
+    return str(path).replace(":/", "://", 1) if is_remote(path) else str(path)
+
+
+def absolute(path: Path) -> Path:
+    """Return a path from the root of this machine, or of the store where it is."""
+    return path if is_remote(path) else path.absolute()
 
 
 def path_shape(path: str) -> str:

@@ -28,6 +28,7 @@ from medssl.run_data import (
 )
 from medssl.run_folder import RunFolder, require_same_config
 from medssl.run_parts import RunParts, assemble, describe
+from medssl.sources.remote import require_usable
 from medssl.view_maker import move_canvases
 from sslcore.console import Progress
 from sslcore.device import all_or_none, build_fabric
@@ -72,6 +73,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Pret
         SSLError: The configuration, the data, the folder or a checkpoint cannot be used, or the
             training diverged or collapsed.
     """
+    require_usable(config.data.path)
     check_names(config)
     check_micro_batch(config)
     folder = RunFolder(out)

@@ -12,6 +12,7 @@ from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
+from medssl.manifest_paths import absolute, as_written, is_remote
 from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
@@ -37,7 +38,7 @@ def open_data(
     """Read the manifest at `path`, or scan the folder or archive there.
 
     Args:
-        path: Manifest, folder, or MedMNIST archive.
+        path: Manifest, folder, also a remote one, or MedMNIST archive.
         scanned_to: Where the manifest of a scan is written, and rejected files are listed beside
             it; by default neither is kept.
         workers: Scanning processes, at least one; as many as cores by default.
@@ -48,7 +49,7 @@ def open_data(
     """
     if path.suffix == ".parquet":
         return read_manifest(path)
-    if not path.exists():
+    if not is_remote(path) and not path.exists():
         raise DataError(f"{path} does not exist; expected a folder, manifest.parquet or .npz")
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
@@ -65,9 +66,10 @@ def require_scanned(path: Path) -> None:
     Raises:
         ConfigError: `path` is a folder.
     """
-    if path.is_dir():
+    if path.is_dir() or is_remote(path):
+        place = as_written(path)
         raise ConfigError(
-            f"{path}: several processes need a scanned folder; run `medssl scan {path} --out"
+            f"{place}: several processes need a scanned folder; run `medssl scan {place} --out"
             " manifest.parquet` first and give that file, or set run.devices=1"
         )
 
@@ -205,8 +207,8 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {
         "data": {
-            "path": data.path.absolute(),
-            "store": data.store and data.store.absolute(),
+            "path": absolute(data.path),
+            "store": data.store and absolute(data.store),
             "channels": channels,
             "canvas": data.canvas or _choose_canvas(config, rows),
         },

@@ -168,7 +168,17 @@ def describe(parts: RunParts, fabric: Fabric) -> str:
         f" {fabric.device.type}, {parts.steps} steps of {config.run.batch_size};"
         f" views of {config.image_size} px as of a {config.views.preset}"
         " (something else? set views.preset)"
-    ) + (f"; {parts.left_out}" if parts.left_out else "")
+    ) + "".join(f"; {text}" for text in (parts.left_out, _fetching(parts.dataset)) if text)
+
+
+def _fetching(dataset: CanvasDataset) -> str | None:
+    """Say what a remote folder costs without a store; None if it does not."""
+    if not dataset.is_remote or dataset.store is not None:
+        return None
+    return (
+        "what data.cache_gb does not hold is fetched from the remote folder in every epoch: run"
+        " medssl cache once, and set data.store"
+    )
 
 
 def _labels(manifest: Manifest, method: MethodSection) -> Tensor | None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from sslcore.errors import OutputError
 
+_PROTOCOL = re.compile(r"[A-Za-z][\w+.:-]+:")  # not the one letter of a drive
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}  # file systems without locks
 
 
@@ -23,6 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The disk is full, or the place cannot be written.
     """
+    require_local(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     with output_errors(path):
         try:
@@ -38,6 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file`, for a folder of files that belong together. `path` must not exist."""
+    require_local(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     with output_errors(path):
         try:
@@ -78,8 +82,20 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def is_url(path: Path) -> bool:
+    """Tell whether a path was written as a URL, such as s3://bucket/folder."""
+    return bool(path.parts) and _PROTOCOL.fullmatch(path.parts[0]) is not None
+
+
+def require_local(path: Path) -> None:
+    """Raise `OutputError` if `path` is a URL: it would become a folder of that name here."""
+    if is_url(path):
+        raise OutputError(f"{path.parts[0]}// is no place for outputs; give a path of this machine")
+
+
 def require_new_folder(path: Path, *, way_out: str) -> None:
-    """Raise `OutputError` if `path` exists and is not an empty folder."""
+    """Raise `OutputError` if `path` exists and is not an empty folder, or is a URL."""
+    require_local(path)
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():

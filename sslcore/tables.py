@@ -7,11 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from sslcore.errors import OutputError
-from sslcore.files import whole_file
+from sslcore.files import require_local, whole_file
 
 
 def require_parquet(out: Path) -> None:
-    """Raise `OutputError` for a name that says the file is something else than Parquet."""
+    """Raise `OutputError` for a name that says the file is something else, or not here."""
+    require_local(out)
     if out.suffix != ".parquet":
         raise OutputError(f"--out {out}: what is written is Parquet; name it {out.stem}.parquet")
 

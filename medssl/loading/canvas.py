@@ -19,7 +19,7 @@ from medssl.config import StainMethod, Window
 from medssl.intensity import to_display
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.sources.archives import local_file
+from medssl.sources.local import local_file
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
 from medssl.transforms.resizing import resize

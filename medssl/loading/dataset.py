@@ -25,6 +25,8 @@ from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
+from medssl.manifest_paths import as_written, is_remote
+from medssl.sources.local import one_copy_kept
 from sslcore.cores import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -128,6 +130,11 @@ class CanvasDataset(Dataset[Tensor]):
         return self._reader.is_array
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the files are fetched from a remote folder."""
+        return is_remote(self._reader.root)
+
+    @property
     def unreadable(self) -> tuple[str, ...]:
         """The samples left out so far, in the order of the manifest."""
         rows = (self._cache.state == UNREADABLE).nonzero().flatten().tolist()
@@ -152,13 +159,15 @@ class CanvasDataset(Dataset[Tensor]):
         cached = self._cache.get_all(index)
         if cached is not None:
             return DecodedBatch(cached, index, epoch)
-        found = [(row, self._read_or_skip(row)) for row in index.tolist()]
+        with one_copy_kept():
+            found = [(row, self._read_or_skip(row)) for row in index.tolist()]
         canvases = [pixels for _, pixels in found if pixels is not None]
         missing = len(index) - len(canvases)
         if missing > max(1, len(index) // 2) or (missing and complete):
             raise DataError(
                 f"{missing} of the {len(index)} images of a batch were readable when the folder"
-                f" was scanned but are not now; is {self._reader.root} still there? Or scan again"
+                f" was scanned but are not now; is {as_written(self._reader.root)} still there? Or"
+                " scan again"
             )
         rows = [row for row, pixels in found if pixels is not None]
         blank = torch.empty((0, *self._shape), dtype=torch.uint16)

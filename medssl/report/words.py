@@ -73,6 +73,7 @@ REASONS = {
     Reason.NO_PERMISSION: "this account may not read the file",
     Reason.VANISHED: "gone between listing the folder and reading it",
     Reason.OUT_OF_RESOURCES: "the machine lacked disk or files for it; scan again",
+    Reason.NOT_FETCHED: "did not come from its remote folder; another scan tries again",
     Reason.DECODER_CRASHED: "the decoder stopped working on it",
     Reason.DECODER_TIMEOUT: "the decoder did not come to an end",
     Reason.READER_BUG: "a mistake of this project, not of the file: please report it",

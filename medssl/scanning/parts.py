@@ -33,6 +33,7 @@ _PASSING = (
     Reason.NO_PERMISSION,
     Reason.VANISHED,
     Reason.OUT_OF_RESOURCES,
+    Reason.NOT_FETCHED,
     Reason.DECODER_CRASHED,
     Reason.DECODER_TIMEOUT,
 )

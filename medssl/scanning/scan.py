@@ -22,14 +22,14 @@ from medssl.manifest import (
     write_manifest,
     write_rejected,
 )
-from medssl.manifest_paths import encode_path
+from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary, summarise
-from medssl.scanning.walk import Found, SetAside, look_into, stamp_of, walk
+from medssl.scanning.walk import Found, SetAside, look_into, stamp_of, walk, walk_remote
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
 from medssl.sources.slide import Cut
 from medssl.sources.slide_tissue import TileWishes
@@ -67,15 +67,16 @@ def scan(
     done.
 
     Args:
-        folder: Folder, zip or tar archive, or .npz file.
+        folder: Folder, also a remote one; zip or tar archive, or .npz file.
         out: The manifest to write.
         config: Settings.
         progress: Told about files that are done.
         key: The site key; that of this site by default.
 
     Raises:
-        DataError: No files, or none that can be used; labels that fit no image.
-        ConfigError: A pattern that is none.
+        DataError: No files, or none that can be used; labels that fit no image; a remote folder
+            that does not answer.
+        ConfigError: A pattern that is none; a URL that is wrong, or its package missing.
         OutputError: `out` cannot be written, is something else than a manifest, or another scan
             writes it.
     """
@@ -129,7 +130,7 @@ def _settings(folder: Path, config: ScanConfig, key: SiteKey) -> str:
 
     The place is part of it: two folders may hold other images under equal names, sizes and times.
     """
-    place = encode_path(str(folder.resolve()))
+    place = as_written(folder) if is_remote(folder) else encode_path(str(folder.resolve()))
     found = (config.patient_pattern or "", config.site_pattern or "")
     cut = str(_wishes(config))
     text = "\n".join((READER_VERSION, key.fingerprint(), *found, cut, place))
@@ -144,6 +145,8 @@ def _wishes(config: ScanConfig) -> TileWishes:
 def _list_files(
     folder: Path, parts: Parts, out: Path, key: SiteKey
 ) -> tuple[Path, list[Found], list[SetAside]]:
+    if is_remote(folder):
+        return folder, *walk_remote(folder, key)
     if not folder.exists():
         raise DataError(f"{folder} does not exist; expected a folder of images or a .npz file")
     place = folder.resolve()
@@ -248,7 +251,9 @@ def _no_images(tables: Tables, folder: Path) -> DataError:
     counts = tables.rejected["reason"].value_counts().sort("reason").iter_rows()
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
     total = len(tables.rejected)
-    return DataError(f"{folder}: none of {total} files holds an image that can be read: {reasons}")
+    return DataError(
+        f"{as_written(folder)}: none of {total} files holds an image that can be read: {reasons}"
+    )
 
 
 def _labelled(manifest: Manifest, labels: Path, key: SiteKey, parts: Parts) -> Manifest:

@@ -8,7 +8,8 @@ from pathlib import Path
 from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, encode_path
-from medssl.sources.archives import is_archive, is_packed_whole, list_archive
+from medssl.sources.archives import Entry, is_archive, is_packed_whole, list_archive
+from medssl.sources.remote import list_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,21 @@ def walk(
     return sorted(found, key=lambda item: item.path), aside
 
 
+def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]]:
+    """List the files in a remote folder, as `walk` does those on a disk; archives are set aside.
+
+    Raises:
+        ConfigError: Its URL is wrong, or the package for it is missing.
+        DataError: It cannot be listed.
+    """
+    found: list[Found] = []
+    aside: list[SetAside] = []
+    for entry in list_remote(folder):
+        stamp = key.hash("stamp", str(entry.size), entry.mark)
+        _add(entry, encode_path(entry.name), stamp, found, aside)
+    return sorted(found, key=lambda item: item.path), aside
+
+
 def look_into(
     path: Path, file: Found, found: list[Found], aside: list[SetAside], key: SiteKey
 ) -> None:
@@ -97,10 +113,14 @@ def look_into(
     for entry in listing.entries:
         inside = encode_path(f"{decode_path(file.path)}/{entry.name}")
         stamp = key.hash("stamp", file.stamp, str(entry.size), entry.mark)
-        if entry.problem:
-            aside.append(SetAside(inside, *entry.problem, stamp))
-        else:
-            found.append(Found(inside, stamp))
+        _add(entry, inside, stamp, found, aside)
+
+
+def _add(entry: Entry, path: str, stamp: str, found: list[Found], aside: list[SetAside]) -> None:
+    if entry.problem:
+        aside.append(SetAside(path, *entry.problem, stamp))
+    else:
+        found.append(Found(path, stamp))
 
 
 def stamp_of(status: os.stat_result, key: SiteKey) -> str:

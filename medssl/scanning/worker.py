@@ -15,12 +15,13 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import IngestError, Reason, UnsupportedImageError
+from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
 from medssl.identity import SiteKey
-from medssl.manifest_paths import decode_path
+from medssl.manifest_paths import decode_path, is_remote
 from medssl.scanning.walk import Found, SetAside
-from medssl.sources.archives import in_archive, local_file
+from medssl.sources.archives import in_archive
 from medssl.sources.decoded import Decoded, FileFacts, content_of
+from medssl.sources.local import local_file
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.place import Place
@@ -77,13 +78,20 @@ def read_files(
 
 
 def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes = USUAL_TILES) -> Outcome:
-    """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`."""
+    """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`.
+
+    Raises:
+        DataError: The store of a remote folder does not answer any more.
+    """
+    wanted = root / decode_path(file.path)
     try:
-        with local_file(root / decode_path(file.path)) as path:
-            rows = list(_rows(path, sniff(path), file, key, wishes))
+        with local_file(wanted) as path:
+            rows = list(_rows(path, wanted, file, key, wishes))
     except IngestError as error:
         aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
         return Outcome(file.path, [], aside)
+    except DataError:
+        raise
     except Exception as error:  # noqa: BLE001 - no mistake of ours may end a scan of a million files
         aside = SetAside(file.path, Reason.READER_BUG, _place_of(error), file.stamp)
         return Outcome(file.path, [], aside)
@@ -100,19 +108,29 @@ def _place_of(error: Exception) -> str:
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; please report it"
 
 
-def _rows(path: Path, kind: str, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+def _rows(path: Path, wanted: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+    kind = sniff(path)
     if kind == "npz":
         return _archive_rows(path, file, key)
     if kind == "jpeg" and file.path.lower().endswith(_MIRAX):
         detail = "a slide in MIRAX (MRXS), which no reader here takes; convert it to DICOM or TIFF"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     if is_slide(path, kind):
-        if in_archive(file.path):
-            raise UnsupportedImageError(path, Reason.UNSUPPORTED, "slide in an archive; unpack it")
+        _require_in_place(wanted, file)
         if kind == "dicom":
             require_best_level(path, wishes.cut.mpp)
         return _slide_rows(path, file, key, wishes)
     return _file_rows(path, kind, file, key)
+
+
+def _require_in_place(path: Path, file: Found) -> None:
+    """Refuse what would be copied as a whole for each of its tiles."""
+    for is_elsewhere, detail in (
+        (is_remote(path), "slide in a remote folder; copy it here"),
+        (in_archive(file.path), "slide in an archive; unpack it"),
+    ):
+        if is_elsewhere:
+            raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
 
 
 def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:

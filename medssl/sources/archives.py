@@ -1,17 +1,14 @@
 """Files inside zip and tar archives, read one by one, without unpacking the archive.
 
 A file in an archive has the path of the archive, a slash, and its name there. Whoever reads it gets
-a copy for the time of reading, in the system's folder for temporary files, so that every reader can
-have it (a process that is killed may leave one there). A tar archive that is compressed as a whole
-has to be read from its start for each file, and is refused.
+a copy for the time of reading: see `medssl.sources.local`. A tar archive that is compressed as a
+whole has to be read from its start for each file, and is refused.
 """
 
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,11 +31,11 @@ _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, b
 
 
 class Entry(NamedTuple):
-    """What an archive says of a file in it.
+    """What an archive, or a remote folder, says of a file in it.
 
     Attributes:
         name: With "/" between folders.
-        size: Unpacked, bytes.
+        size: Bytes, unpacked.
         mark: Changes with the content: a checksum, or the time of change.
         problem: Why it is not opened, or None.
     """
@@ -88,6 +85,11 @@ def is_packed_whole(path: Path) -> bool:
         return False
 
 
+def is_archive_name(name: str) -> bool:
+    """Tell whether a file is called like an archive, of whichever kind."""
+    return name.lower().endswith(_SUFFIXES) or _WHOLE.search(name) is not None
+
+
 def list_archive(path: Path) -> Listing:
     """List the files in an archive.
 
@@ -99,40 +101,47 @@ def list_archive(path: Path) -> Listing:
     with reading(path, "archive"):
         archive = _Zip(path) if path.suffix.lower() == ".zip" else _Tar(path)
         entries = {
-            entry.name: _checked(entry) for entry in archive.entries if not _is_hidden(entry.name)
+            entry.name: _checked(entry) for entry in archive.entries if not is_hidden(entry.name)
         }
     return Listing(list(entries.values()), archive.damage)
 
 
-@contextmanager
-def local_file(path: Path) -> Iterator[Path]:
-    """Give a file as it is, or a copy of a file in an archive, which is gone afterwards.
+def find_archive(path: Path) -> tuple[Path, str] | None:
+    """Return the archive that a file is in, and its name there; None if it is in none."""
+    text = path.as_posix()
+    for found in _INSIDE.finditer(text):
+        archive = Path(text[: found.end()])
+        if archive.is_file():
+            return archive, text[found.end() + 1 :]
+    return None
+
+
+def unpack(archive: Path, name: str, target: Path) -> None:
+    """Write a file in an archive to `target`.
 
     Raises:
         UnreadableFileError: The archive, or the file in it, is damaged or gone.
         TooLargeError: Unpacked, it is larger than `FILE_BUDGET`.
     """
-    place = _in_archive(path)
-    if place is None:
-        yield path
-        return
-    archive, name = place
-    with ExitStack() as stack:
-        with reading(path, "file in an archive"):
-            # in a folder of its own, so that no header can name another file beside it
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="medssl-"))
-            copy = Path(folder) / "file"
-            target = stack.enter_context(copy.open("wb"))
-            status = archive.stat()
-            opened = _open(os.getpid(), archive, status.st_mtime_ns, status.st_size)
-            opened.extract(name, target)
-            target.close()  # here, where a full disk still shows
-        yield copy
+    with reading(archive / name, "file in an archive"), target.open("wb") as file:
+        status = archive.stat()
+        opened = _open(os.getpid(), archive, status.st_mtime_ns, status.st_size)
+        opened.extract(name, file)
 
 
 def in_archive(path: str) -> bool:
     """Tell whether a path may be that of a file in an archive."""
     return _INSIDE.search(path) is not None
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a name leads through a hidden folder."""
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/")[:-1])
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name can be that of a file below a folder, and of one only."""
+    return not any(part in ("", ".", "..") for part in name.split("/")) and "\\" not in name
 
 
 class _Zip:
@@ -226,24 +235,11 @@ def _open(process: int, archive: Path, changed_ns: int, size: int) -> _Zip | _Ta
     return _Zip(archive) if archive.suffix.lower() == ".zip" else _Tar(archive)
 
 
-def _in_archive(path: Path) -> tuple[Path, str] | None:
-    text = path.as_posix()
-    for found in _INSIDE.finditer(text):
-        archive = Path(text[: found.end()])
-        if archive.is_file():
-            return archive, text[found.end() + 1 :]
-    return None
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/")[:-1])
-
-
 def _checked(entry: Entry) -> Entry:
     if entry.size > FILE_BUDGET:
         detail = f"unpacked more than {FILE_BUDGET >> 30} GiB"
         return entry._replace(problem=(Reason.TOO_LARGE, detail))
-    if any(part in ("", ".", "..") for part in entry.name.split("/")) or "\\" in entry.name:
+    if not is_plain_name(entry.name):
         return entry._replace(problem=(Reason.UNSUPPORTED, "its name in the archive is no path"))
     return entry
 

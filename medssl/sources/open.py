@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, to_display
-from medssl.sources.archives import local_file
 from medssl.sources.decoded import ImageReader
 from medssl.sources.dicom import open_dicom
+from medssl.sources.local import local_file
 from medssl.sources.npz import open_npz
 from medssl.sources.raster import open_raster
 from medssl.sources.slide import open_tiles
@@ -24,7 +24,7 @@ def open_image(path: Path, kind: str, member: str | None = None) -> Iterator[Ima
     """Open a file of a kind that `medssl.sources.sniff.KINDS` lists, or a slide.
 
     Args:
-        path: The file, which may be in an archive: see `medssl.sources.archives`.
+        path: The file, which may be in an archive or a remote folder: see `medssl.sources.local`.
         kind: What `sniff` said.
         member: Which array of an npz archive, or how a slide is cut.
 

@@ -9,7 +9,13 @@ from typing import Any
 
 from sslcore.config import Section
 from sslcore.errors import ConfigError, OutputError, SSLError
-from sslcore.files import in_use, output_errors, remove_drafts, require_new_folder
+from sslcore.files import (
+    in_use,
+    output_errors,
+    remove_drafts,
+    require_local,
+    require_new_folder,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class TrainingFolder:
         """
         if resume and not self.config.is_file():
             raise OutputError(f"{self.path} holds no run to continue; start it without --resume")
+        require_local(self.path)
         with output_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with in_use(self.path):

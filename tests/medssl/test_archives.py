@@ -21,7 +21,7 @@ from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources import archives
-from medssl.sources.archives import local_file
+from medssl.sources.local import local_file
 from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume
 from tests.medssl.make import hospital, write_dicom

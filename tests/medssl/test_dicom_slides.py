@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from medssl.config import ScanConfig
 from medssl.errors import IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.dicom_pixels import PixelSource
