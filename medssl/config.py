@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medssl.intensity import Window as Window  # noqa: PLC0414, for those who import it from here
+from medssl.sources.label_terms import LabelTag
 from sslcore.config import Section
 from sslcore.methods.registry import MethodConfig
 from sslcore.methods.settings import Pooling
@@ -17,8 +18,6 @@ from sslcore.training.settings import OptimConfig, RunConfig
 Dims = Literal[2, 3]
 Stem = Literal["auto", "small", "medium", "large"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
-
-
 StainMethod = Literal["macenko", "vahadane", "reinhard"]
 
 
@@ -132,6 +131,9 @@ class ScanConfig(Section):
 
     labels: Path | None = Field(None, description="CSV; see `medssl.labels.join_labels`")
     class_folders: bool = Field(False, description="the name of an image's folder is its label")
+    label_tag: LabelTag | None = Field(
+        None, description="DICOM attribute that is the label; see `medssl.sources.label_terms`"
+    )
     patient_pattern: str | None = Field(
         None,
         description="regular expression with one group, searched for in the relative path of"
@@ -164,6 +166,12 @@ class ScanConfig(Section):
         description="of each process; a file that needs more is set aside; by default its share of"
         " the machine's memory, and at least 4",
     )
+
+    @model_validator(mode="after")
+    def _has_one_source_of_labels(self) -> Self:
+        if self.label_tag and (self.labels or self.class_folders):
+            raise ValueError("label_tag excludes labels and class_folders; give one of them")
+        return self
 
 
 class PretrainConfig(Section):
