@@ -24,9 +24,10 @@ Mask = NDArray[np.bool_]
 
 _LONGEST = 2048  # px; larger images are looked at at a half, a third, ... of their size
 _LETTERS = 5  # on a line, at least
+_PARTS = 4  # that they are, where some touch
 _STEP = 48  # grey levels of 256 between ink and ground
-_UNEVEN = 30  # grey levels between the 5th and the 75th percentile of the ground, at most
-_LEVELS = (80, 160)  # that divide them
+_UNEVEN = 30  # grey levels between the 5th and the 66th percentile of the ground, at most
+_ABOVE = (40, 112)  # grey levels from the middle of a region to what divides them
 _HEIGHTS = (5, 64)  # px of a letter
 _APART = 32  # px between columns of edges that can be of one line
 _LARGEST = 1e30  # value of a float image, so that no difference is too large
@@ -35,24 +36,27 @@ _EVERY_NEIGHBOUR = np.ones((3, 3), np.bool_)
 
 
 def shows_text(decoded: Decoded) -> bool:
-    """Tell whether there is a line of text anywhere in an image of at least 5 letters."""
+    """Tell whether a line of 5 letters or more is anywhere in an image."""
     grey = _shrink(_as_grey(decoded.colours(), decoded.bits))
     for rows, columns in _restless(grey):
         part = grey[rows, columns]
         for ink in (part, 255 - part):
-            if any(_has_line(ink, ink >= level) for level in _LEVELS):
+            ground = int(np.median(ink))
+            levels = [ground + above for above in _ABOVE if ground + above < 255]
+            if any(_has_line(ink, ink >= level) for level in levels):
                 return True
     return False
 
 
 def _as_grey(values: Values, bits: int) -> Grey:
     """Return `[rows, columns]`, 0 to 255: 8 bit as they are, others from their least to largest."""
-    if values.ndim == 3:
-        thirds = values // 3
-        values = thirds[..., 0] + thirds[..., 1] + thirds[..., 2]
-    if values.dtype == np.uint8 and bits == 8:
-        return values
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.ndim == 3:
+            wide = np.uint16 if values.dtype == np.uint8 else np.float32
+            total = values[..., 0].astype(wide) + values[..., 1] + values[..., 2]
+            values = (total // 3).astype(values.dtype)
+        if values.dtype == np.uint8 and bits == 8:
+            return values
         exact = values.astype(np.float32)
     if values.dtype.kind == "f":
         exact = np.clip(np.nan_to_num(exact), -_LARGEST, _LARGEST)
@@ -82,16 +86,20 @@ def _restless(grey: Grey) -> Iterator[tuple[slice, slice]]:
     if grey.shape[1] < 3:
         return
     left, right = grey[:, :-2], grey[:, 2:]
-    is_edge = np.zeros(grey.shape, np.bool_)
-    is_edge[:, 2:] = (right >= _STEP) & (np.maximum(right, _STEP) - np.uint8(_STEP) >= left)
+    is_edge = np.maximum(right, left) - left >= _STEP
     starts = is_edge[:, 1:] > is_edge[:, :-1]
-    busy = np.count_nonzero(starts, axis=1) >= _LETTERS
+    busy = _counts(starts) >= _LETTERS
     for top, bottom in _runs(busy, gap=1, least=_HEIGHTS[0] - 1):
         band = starts[top:bottom]
         for first, last in _runs(cast("Mask", band.any(axis=0)), gap=_APART, least=2 * _LETTERS):
-            counts = np.count_nonzero(band[:, first:last], axis=1)
+            counts = _counts(band[:, first:last])
             if np.count_nonzero(counts >= _LETTERS) >= _HEIGHTS[0] - 1:
-                yield slice(max(0, top - 3), bottom + 3), slice(max(0, first - 4), last + 16)
+                yield slice(max(0, top - 3), bottom + 3), slice(max(0, first - 2), last + 18)
+
+
+def _counts(flags: Mask) -> NDArray[np.uint16]:
+    """Return the true flags of each row; NumPy's own count is three times slower."""
+    return np.asarray(flags.view(np.uint8).sum(axis=1, dtype=np.uint16))
 
 
 def _runs(flags: Mask, *, gap: int, least: int) -> list[tuple[int, int]]:
@@ -108,15 +116,15 @@ def _runs(flags: Mask, *, gap: int, least: int) -> list[tuple[int, int]]:
 
 def _has_line(ink: Grey, mask: Mask) -> bool:
     boxes = _letters(mask)
-    if not _LETTERS <= len(boxes) <= _MOST_PARTS:
+    if not _PARTS <= len(boxes) <= _MOST_PARTS:
         return False
     is_beside = _on_one_line(boxes)
-    waiting = np.count_nonzero(is_beside, axis=1) >= _LETTERS
+    waiting = np.count_nonzero(is_beside, axis=1) >= _PARTS
     for first in np.flatnonzero(waiting).tolist():
         if waiting[first]:
             line = _unbroken(boxes, np.flatnonzero(is_beside[first]))
             waiting[line] = False
-            if len(line) >= _LETTERS and _is_drawn(ink, mask, boxes[line]):
+            if _count(boxes[line]) >= _LETTERS and _is_drawn(ink, mask, boxes[line]):
                 return True
     return False
 
@@ -132,7 +140,7 @@ def _letters(mask: Mask) -> NDArray[np.int64]:
     heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     filled = np.bincount(labels.ravel(), minlength=count + 1)[1:] / (heights * widths)
     is_thin = widths <= 0.45 * heights  # such as I and 1, which fill their box
-    is_letter = is_thin | ((widths <= 2 * heights) & (filled >= 0.15) & (filled <= 0.95))
+    is_letter = is_thin | ((widths <= 3 * heights) & (filled >= 0.15) & (filled <= 0.95))
     kept = boxes[is_letter & (heights >= _HEIGHTS[0]) & (heights <= _HEIGHTS[1])]
     return kept[np.argsort(kept[:, 2], kind="stable")]
 
@@ -153,6 +161,12 @@ def _unbroken(boxes: NDArray[np.int64], line: NDArray[np.int64]) -> NDArray[np.i
     return line[: torn[0] + 1] if len(torn) else line
 
 
+def _count(boxes: NDArray[np.int64]) -> int:
+    """Return how many letters the parts of a line are, some of which touch; 0 of too few parts."""
+    heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    return int(np.maximum(1, np.rint(widths / heights)).sum()) if len(boxes) >= _PARTS else 0
+
+
 def _is_drawn(ink: Grey, mask: Mask, boxes: NDArray[np.int64]) -> bool:
     """Tell letters on even ground from texture, and from the marks of a ruler, which are alike."""
     if len(np.unique(boxes[:, 3] - boxes[:, 2])) < 2:
@@ -163,6 +177,6 @@ def _is_drawn(ink: Grey, mask: Mask, boxes: NDArray[np.int64]) -> bool:
     if not 0.1 <= is_ink.mean() <= 0.7:
         return False
     ground = ink[rows, columns][~is_ink]
-    low, middle, high = np.percentile(ground, (5, 50, 75))
+    low, middle, high = np.percentile(ground, (5, 50, 66))
     contrast = np.median(ink[rows, columns][is_ink]) - middle
     return bool(high - low <= _UNEVEN and contrast - (high - low) >= _STEP)
