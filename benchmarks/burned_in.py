@@ -59,6 +59,7 @@ BY_EYE = frozenset(
     )
 )
 NAMES = {"full": "DOE^JANE 1951-03-12", "surname": "HARRISON", "short": "LEE K"}
+VISIBLE = 60  # grey levels between ink and ground
 SIZES = (8, 10, 12, 16, 24, 32, 48)  # of the font, px
 INKS = (255, 180, 120)
 GROUNDS = {"img_brain_mri": 13, "path_lc25000_lung": 27}  # every so many images
@@ -123,7 +124,7 @@ def grounds() -> Iterator[tuple[str, Decoded]]:
 
 
 def drawn(decoded: Decoded, text: str, size: int, ink: int, *, boxed: bool) -> Iterator[Decoded]:
-    """Yield the image with a text in each corner that is wide enough, on a box of 235 or not."""
+    """Yield the image with a text in each corner where it fits and can be read by eye."""
     font = ImageFont.load_default(size)
     for right in (False, True):
         for low in (False, True):
@@ -133,6 +134,9 @@ def drawn(decoded: Decoded, text: str, size: int, ink: int, *, boxed: bool) -> I
             x = image.width - width - 4 if right else 4
             y = image.height - height - 4 if low else 4
             if x < 4 or y < 4:
+                continue
+            ground = np.median(np.asarray(image.convert("L"))[y : y + height, x : x + width])
+            if not boxed and abs(ground - ink) < VISIBLE:
                 continue
             fill = (ink,) * len(image.getbands())
             if boxed:
