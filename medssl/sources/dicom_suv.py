@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 
+from medssl.errors import UnreadableFileError
 from medssl.sources.dicom_values import (
     first_text,
     items,
@@ -118,10 +119,19 @@ def _decay_correction(path: Path, header: Dataset) -> str:
 def _by_weight(path: Path, header: Dataset, decay: str) -> Scale:
     """Return grams per becquerel of the dose at the time that the activity is corrected to."""
     weight = _within(_first(path, header, "PatientWeight"), _WEIGHT, Suv.NO_WEIGHT)
-    about = next(iter(items(path, header, "RadiopharmaceuticalInformationSequence")), Dataset())
+    about = _injected(path, header)
     dose = _within(_first(path, about, "RadionuclideTotalDose"), _DOSE, Suv.NO_DOSE)
     how, left = (Suv.KNOWN, 1.0) if decay == "ADMIN" else _left(path, header, about, decay)
     return Scale(how, 1000 * weight / (dose * left))
+
+
+def _injected(path: Path, header: Dataset) -> Dataset:
+    """Return what was injected; nothing if it is damaged: the image can still be shown."""
+    try:
+        found = items(path, header, "RadiopharmaceuticalInformationSequence")
+    except UnreadableFileError:
+        found = []
+    return found[0] if found else Dataset()
 
 
 def _left(path: Path, header: Dataset, about: Dataset, decay: str) -> tuple[Suv, float]:

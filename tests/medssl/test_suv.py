@@ -1,12 +1,15 @@
 """PET: SUV by body weight, by the formulas written out, and what is told where they need more."""
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -17,6 +20,8 @@ from medssl.intensity import Window, show_volume, to_display
 from medssl.loading.dataset import _keys
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
+from medssl.scanning.walk import Found
+from medssl.scanning.worker import read_file
 from medssl.sources.decoded import Decoded, VoiWindow
 from medssl.sources.dicom import open_dicom
 from medssl.volumes.geometry import volumes_of
@@ -171,6 +176,20 @@ def test_the_factor_follows_from_weight_dose_and_decay(
     decoded, told = read(tmp_path / "a", pet(**changes))
     assert told == how
     assert decoded.suv == (None if expected is None else pytest.approx(expected, rel=1e-9))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(200, 1400), st.integers(0, 255)), min_size=1, max_size=8))
+def test_damaged_headers_are_an_image_or_a_reason(changes: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a")
+        pet().save_as(path, enforce_file_format=True)
+        content = bytearray(path.read_bytes())
+        for place, value in changes:
+            content[place % len(content)] = value
+        path.write_bytes(content)
+        aside = read_file(Path(folder), Found("a", "stamp"), SiteKey(b"k")).aside
+    assert aside is None or aside.reason != "reader_bug", aside
 
 
 def test_private_attributes_of_two_makers_are_used(tmp_path: Path) -> None:
