@@ -33,6 +33,13 @@ PatientPattern = Annotated[
     typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
 ]
 
+LabelTag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEYWORD", help="DICOM attribute that is the label: BodyPartExamined, ..."
+    ),
+]
+
 SitePattern = Annotated[
     str | None, typer.Option(metavar="REGEX", help=r"Finds the site in the path, such as '(\w+)/'.")
 ]
@@ -59,6 +66,7 @@ def scan(
     assignments: Assignments = None,
     labels: Labels = None,
     class_folders: ClassFolders = None,
+    label_tag: LabelTag = None,
     patient_pattern: PatientPattern = None,
     site_pattern: SitePattern = None,
     private: Annotated[
@@ -77,6 +85,7 @@ def scan(
         {
             "labels": labels and str(labels),
             "class_folders": class_folders,
+            "label_tag": label_tag,
             "patient_pattern": patient_pattern,
             "site_pattern": site_pattern,
             "private": private,

@@ -18,8 +18,6 @@ from sslcore.training.settings import OptimConfig, RunConfig
 Dims = Literal[2, 3]
 Stem = Literal["auto", "small", "medium", "large"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
-
-
 StainMethod = Literal["macenko", "vahadane", "reinhard"]
 
 

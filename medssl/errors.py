@@ -20,6 +20,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     NO_PIXELS = "no_pixels"
+    SEGMENTATION = "segmentation"  # masks of other images
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     UNSUPPORTED = "unsupported"

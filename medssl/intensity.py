@@ -15,6 +15,9 @@ class Window(StrEnum):
     more than 8 bit their percentiles, and all others their full range. `file` takes the full range
     without a window in the file. `percentile` and `full` never look at the file's window. The four
     names of tissues are fixed windows for CT in HU; for other images they mean `auto`.
+
+    PET in SUV by body weight gets `SUV_DEFAULT` by `auto`: what files ask for differs from slice to
+    slice. `suv_5` and `suv_10` are narrower, and mean `auto` for other images.
     """
 
     AUTO = "auto"
@@ -25,6 +28,8 @@ class Window(StrEnum):
     LUNG = "lung"
     BONE = "bone"
     BRAIN = "brain"
+    SUV_5 = "suv_5"
+    SUV_10 = "suv_10"
 
 
 CT_DEFAULT = VoiWindow(40, 800)  # -360 to 440 HU: fat, organs, contrast, and where bone begins
@@ -33,6 +38,11 @@ CT_WINDOWS = {
     Window.LUNG: VoiWindow(-600, 1500),
     Window.BONE: VoiWindow(480, 2500),
     Window.BRAIN: VoiWindow(40, 80),
+}
+SUV_DEFAULT = VoiWindow(10, 20, "LINEAR_EXACT")  # 0 to 20 g/ml: brain and most tumours
+SUV_WINDOWS = {
+    Window.SUV_5: VoiWindow(2.5, 5, "LINEAR_EXACT"),  # 0 to 5: as PET is mostly printed
+    Window.SUV_10: VoiWindow(5, 10, "LINEAR_EXACT"),
 }
 PERCENTILES = (0.5, 99.5)
 _SAMPLED = 1 << 18  # values that percentiles are taken from, at most
@@ -78,22 +88,31 @@ def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
 
 
 def show_volume(
-    values: NDArray[np.float32], window: Window, *, modality: str | None, bits: int
+    values: NDArray[np.float32],
+    window: Window,
+    *,
+    modality: str | None,
+    bits: int,
+    in_suv: bool = False,
 ) -> NDArray[np.float32]:
     """Return voxels of any shape as they are to be seen, 0 to 1; what is no number is 0.
 
-    CT has a fixed window in HU. Of others, volumes of up to 8 bit keep their full range and deeper
-    ones get their percentiles, where `window` does not say otherwise: windows in files are those of
-    single slices.
+    CT has a fixed window in HU, PET one in SUV. Of others, volumes of up to 8 bit keep their full
+    range and deeper ones get their percentiles, where `window` does not say otherwise: windows in
+    files are those of single slices.
 
     Args:
         values: In the unit of the modality.
         window: `file` means `auto`.
         modality: A DICOM modality code.
         bits: Stored per value.
+        in_suv: Whether the values are SUV, of PET.
     """
-    if modality == "CT" and window not in (Window.PERCENTILE, Window.FULL):
-        return _finite(_apply_window(values, CT_WINDOWS.get(window, CT_DEFAULT)))
+    if window not in (Window.PERCENTILE, Window.FULL):
+        if modality == "CT":
+            return _finite(_apply_window(values, CT_WINDOWS.get(window, CT_DEFAULT)))
+        if in_suv:
+            return _finite(_apply_window(values, SUV_WINDOWS.get(window, SUV_DEFAULT)))
     return _finite(_stretch(values, *_range_of_volume(values, window, bits)))
 
 
@@ -123,17 +142,28 @@ def _choose(decoded: Decoded, window: Window) -> Window | VoiWindow | Lut:
     """Decide among the file's own, a fixed window, and PERCENTILE or FULL."""
     if window in (Window.PERCENTILE, Window.FULL):
         return window
-    is_ct = decoded.modality == "CT" and decoded.rescale is not None
-    if is_ct and window in CT_WINDOWS:
-        return CT_WINDOWS[window]
+    if fixed := _fixed(decoded, window):
+        return fixed
     if decoded.voi is not None:
         return decoded.voi
     if window is Window.FILE:
         return Window.FULL
-    if is_ct:
+    if _is_ct(decoded):
         return CT_DEFAULT
     is_deep = decoded.bits > 8 or decoded.values.dtype.kind == "f"
     return Window.PERCENTILE if is_deep else Window.FULL
+
+
+def _is_ct(decoded: Decoded) -> bool:
+    return decoded.modality == "CT" and decoded.rescale is not None
+
+
+def _fixed(decoded: Decoded, window: Window) -> VoiWindow | None:
+    """Return a window that goes before the file's own, in the unit of the file."""
+    if decoded.suv is not None and window is not Window.FILE:
+        chosen = SUV_WINDOWS.get(window, SUV_DEFAULT)
+        return VoiWindow(chosen.center / decoded.suv, chosen.width / decoded.suv, "LINEAR_EXACT")
+    return CT_WINDOWS.get(window) if _is_ct(decoded) else None
 
 
 def rescaled(decoded: Decoded) -> Values:

@@ -15,7 +15,7 @@ from medssl.private_paths import hide, reveal
 from medssl.sources.remote import require_usable
 from sslcore.tables import write_parquet
 
-VERSION = "3"
+VERSION = "4"
 VERSION_NOTE = "medssl.version"
 ROOT_NOTE = "medssl.root"
 SETTINGS_NOTE = "medssl.settings"
@@ -38,6 +38,7 @@ _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "modality": pl.String,  # a DICOM modality code, or null
     "transfer_syntax": pl.String,  # DICOM UID, or null
     "burned_in": pl.String,  # why text in the pixels is suspected, or null
+    "suv": pl.String,  # of PET: whether SUV are known, a value of dicom_suv.Suv; else null
     "spacing_row_mm": pl.Float64,  # between rows
     "spacing_column_mm": pl.Float64,  # between columns
     "spacing_slice_mm": pl.Float64,  # between slices

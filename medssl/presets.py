@@ -68,9 +68,10 @@ PRESETS: dict[Preset, PresetPlan] = {
         noise=0.03,
     ),
     Preset.CT: PresetPlan(
-        why="Hounsfield units are calibrated and density is the finding: brightness, contrast and"
-        " gamma change little. Dose and reconstruction kernel differ: noise, sharpness, blur. No"
-        " flip: organs have a side. No colour, no inversion: they do not occur.",
+        why="Hounsfield units, and the uptake of PET, are calibrated and are the finding:"
+        " brightness, contrast and gamma change little. Dose and reconstruction kernel differ:"
+        " noise, sharpness, blur. No flip: organs have a side. No colour, no inversion: they do not"
+        " occur.",
         crop_scale=(0.3, 1.0),
         rotation=15.0,
         brightness=0.1,

@@ -187,7 +187,13 @@ class CanvasDataset(Dataset[Tensor]):
 
 def _keys(manifest: Manifest, settings: str) -> list[bytes]:
     names = ("sample", "stamp", "content", "modality", "bits", "photometric")
-    rows = manifest.rows.select(pl.col(names).cast(pl.String)).iter_rows()
+    unit = pl.concat_str("modality", "suv", ignore_nulls=True).alias("modality")
+    is_known = pl.col("suv").is_not_null()
+    rows = (
+        manifest.rows.with_columns(pl.when(is_known).then(unit).otherwise("modality"))
+        .select(pl.col(names).cast(pl.String))
+        .iter_rows()
+    )
     return [canvas_key(settings, *row) for row in rows]
 
 

@@ -59,7 +59,13 @@ class VolumeReader:
         """
         slices = self._volumes[index]
         values = slices.read(self.root)
-        shown = show_volume(values, self._window, modality=slices.modality, bits=slices.bits)
+        shown = show_volume(
+            values,
+            self._window,
+            modality=slices.modality,
+            bits=slices.bits,
+            in_suv=slices.in_suv,
+        )
         if slices.photometric == "MONOCHROME1":
             shown = 1 - shown
         first = self.root / decode_path(slices.images[0][0])

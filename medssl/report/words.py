@@ -65,6 +65,7 @@ REASONS = {
     Reason.EMPTY: "the file has no content",
     Reason.NOT_AN_IMAGE: "neither DICOM nor one of the image formats",
     Reason.NO_PIXELS: "DICOM without an image, such as a report or a directory",
+    Reason.SEGMENTATION: "masks of other images, which are nothing to learn from",
     Reason.TRUNCATED: "the file ends before the image does",
     Reason.CORRUPT: "damaged: it does not follow its own format",
     Reason.UNSUPPORTED: "readable, but of a kind that no reader here handles",

@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,7 @@ import polars as pl
 
 from medssl.errors import DataError, Reason
 from medssl.identity import SiteKey, load_site_key
-from medssl.labels import folder_labels, folder_splits, join_labels, require_labels
+from medssl.labels import join_labels, require_labels
 from medssl.manifest import (
     REJECTED_SCHEMA,
     SETTINGS_NOTE,
@@ -24,6 +23,7 @@ from medssl.manifest import (
 )
 from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
+from medssl.scanning.describe import describe, require_tagged
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
@@ -110,10 +110,8 @@ def scan(
             parts.remove()
             raise _no_images(tables, folder)
         private = _keep_paths(tables, root, key) if config.private else None
-        rows = assemble(_describe(tables.rows, patterns, config, key))
-        manifest = Manifest(rows, root, private)
-        if config.labels:
-            manifest = _labelled(manifest, config.labels, key, parts)
+        rows = assemble(describe(tables.rows, patterns, config, key))
+        manifest = _labelled(Manifest(rows, root, private), config, key, parts)
         about = {SETTINGS_NOTE: settings}
         write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
         write_manifest(manifest, out, about=about)
@@ -121,7 +119,12 @@ def scan(
     seconds = time.monotonic() - began
     counted = len(files) + len(aside)
     return summarise(
-        manifest.rows, tables.rejected, files=counted, reused=len(known), seconds=seconds
+        manifest.rows,
+        tables.rejected,
+        files=counted,
+        reused=len(known),
+        seconds=seconds,
+        label_tag=config.label_tag,
     )
 
 
@@ -131,7 +134,7 @@ def _settings(folder: Path, config: ScanConfig, key: SiteKey) -> str:
     The place is part of it: two folders may hold other images under equal names, sizes and times.
     """
     place = as_written(folder) if is_remote(folder) else encode_path(str(folder.resolve()))
-    found = (config.patient_pattern or "", config.site_pattern or "")
+    found = (config.patient_pattern or "", config.site_pattern or "", config.label_tag or "")
     cut = str(_wishes(config))
     text = "\n".join((READER_VERSION, key.fingerprint(), *found, cut, place))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -184,7 +187,7 @@ def _read_all(
     workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
     with tempfile.TemporaryDirectory(prefix="medssl-", ignore_cleanup_errors=True) as temporary:
         pool: CrashProofPool[Found, Outcome] = CrashProofPool(
-            partial(read_files, root, key, config.file_seconds, _wishes(config)),
+            partial(read_files, root, key, config.file_seconds, _wishes(config), config.label_tag),
             partial(_crashed, config.file_seconds),
             workers=workers,
             chunk=_CHUNK,
@@ -256,43 +259,12 @@ def _no_images(tables: Tables, folder: Path) -> DataError:
     )
 
 
-def _labelled(manifest: Manifest, labels: Path, key: SiteKey, parts: Parts) -> Manifest:
+def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts) -> Manifest:
     try:
-        return join_labels(manifest, labels, key)
+        require_tagged(manifest.rows, config.label_tag)
+        return join_labels(manifest, config.labels, key) if config.labels else manifest
     except DataError as error:
         raise DataError(
             f"{error}\nwhat was read of the images is kept in {parts.folder}: with another table,"
             " a scan to the same place goes on from there"
         ) from error
-
-
-def _describe(
-    rows: pl.DataFrame, patterns: Mapping[str, PathPattern], config: ScanConfig, key: SiteKey
-) -> pl.DataFrame:
-    """Add what follows from the paths: patient, site, label and split."""
-    paths = rows["path"].unique(maintain_order=True).to_list()
-    patients = [patterns["patient"].find(path) for path in paths]
-    sites = [patterns["site"].find(path) for path in paths]
-    facts = pl.DataFrame(
-        {
-            "path": paths,
-            "named_patient": [name and key.patient(name) for name in patients],
-            "named_site": [name and key.site(name) for name in sites],
-            "folder": folder_labels(paths) if config.class_folders else [None] * len(paths),
-            "folder_split": folder_splits(paths),
-        },
-        schema=dict.fromkeys(
-            ("path", "named_patient", "named_site", "folder", "folder_split"), pl.String
-        ),
-    )
-    is_archive = pl.col("kind") == "npz"
-    return (
-        rows.join(facts, on="path", how="left", maintain_order="left")
-        .with_columns(
-            pl.coalesce("named_patient", "patient").alias("patient"),
-            pl.col("named_site" if config.site_pattern else "site").alias("site"),
-            pl.when(is_archive).then("label").otherwise("folder").alias("label"),
-            pl.when(is_archive).then("split").otherwise("folder_split").alias("split"),
-        )
-        .select(rows.columns)
-    )

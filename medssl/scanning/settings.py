@@ -1,9 +1,11 @@
 """Settings of a scan. Imports nothing heavy: a second scan takes less time than torch to load."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from medssl.sources.label_terms import LabelTag
 from sslcore.config import Section
 
 
@@ -12,6 +14,9 @@ class ScanConfig(Section):
 
     labels: Path | None = Field(None, description="CSV; see `medssl.labels.join_labels`")
     class_folders: bool = Field(False, description="the name of an image's folder is its label")
+    label_tag: LabelTag | None = Field(
+        None, description="DICOM attribute that is the label; see `medssl.sources.label_terms`"
+    )
     patient_pattern: str | None = Field(
         None,
         description="regular expression with one group, searched for in the relative path of"
@@ -44,3 +49,9 @@ class ScanConfig(Section):
         description="of each process; a file that needs more is set aside; by default its share of"
         " the machine's memory, and at least 4",
     )
+
+    @model_validator(mode="after")
+    def _has_one_source_of_labels(self) -> Self:
+        if self.label_tag and (self.labels or self.class_folders):
+            raise ValueError("label_tag excludes labels and class_folders; give one of them")
+        return self

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from medssl.manifest import count_copies
+from medssl.sources.dicom_suv import Suv
 from medssl.sources.slide import ASSUMED
 from medssl.volumes.geometry import describe_volumes
 
@@ -21,6 +22,7 @@ class ScanSummary:
         kinds: Images per kind of file.
         modalities: Images per DICOM modality.
         burned_in: Images that may show text in their pixels, per reason.
+        suv: PET images, by whether their SUV are known, and if not, why.
         reasons: Files set aside, per reason.
         volumes: Series, or parts of series, that are volumes.
         problems: Volumes per problem of `medssl.volumes.geometry.PROBLEMS`.
@@ -31,6 +33,7 @@ class ScanSummary:
         patients: Different patients; 0 where none is known.
         studies: Different studies.
         labels: Images per label.
+        label_tag: The DICOM attribute that they were read from, or None.
         splits: Images per split that the data brings.
         seconds: Duration.
     """
@@ -41,6 +44,7 @@ class ScanSummary:
     kinds: Mapping[str, int]
     modalities: Mapping[str, int]
     burned_in: Mapping[str, int]
+    suv: Mapping[str, int]
     reasons: Mapping[str, int]
     volumes: int
     problems: Mapping[str, int]
@@ -51,6 +55,7 @@ class ScanSummary:
     patients: int
     studies: int
     labels: Mapping[str, int]
+    label_tag: str | None
     splits: Mapping[str, int]
     seconds: float
 
@@ -71,6 +76,21 @@ class ScanSummary:
         way_in = "left out of training unless data.allow_burned_in=true"
         return f"{number} images may show text ({_list(self.burned_in)}): {way_in}"
 
+    def _pet(self) -> str:
+        known = {how: count for how, count in self.suv.items() if how.startswith(Suv.KNOWN)}
+        others = {how: count for how, count in self.suv.items() if how not in known}
+        told = [f"{sum(known.values())} images in SUV ({_list(known)})"] if known else []
+        if others:
+            told.append(f"{sum(others.values())} not, shown by percentiles ({_list(others)})")
+        return ", ".join(told)
+
+    def _labels(self) -> str:
+        told = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
+        missing = self.images - self.labelled
+        if not self.label_tag or not missing:
+            return told
+        return f"{told}; {missing} images without a known word in {self.label_tag}"
+
     def _slides(self) -> str:
         if not self.slides:
             return ""
@@ -85,7 +105,6 @@ class ScanSummary:
 
     def table(self) -> str:
         """Return the summary as lines of two columns."""
-        labels = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
         lines = [
             ("files", f"{self.files}, of which {self.reused} unchanged since the last scan"),
             ("images", f"{self.images} ({_list(self.kinds)})"),
@@ -93,10 +112,11 @@ class ScanSummary:
             ("slides", self._slides()),
             ("modalities", _list(self.modalities)),
             ("burned in", self._burned_in()),
+            ("PET", self._pet()),
             ("patients", str(self.patients) if self.patients else "unknown"),
             ("studies", str(self.studies) if self.studies else ""),
             ("duplicates", f"{self.duplicates} images repeat the pixels of another"),
-            ("labels", labels),
+            ("labels", self._labels()),
             ("splits", _list(self.splits)),
             ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
             ("time", f"{self.seconds:.1f} s"),
@@ -105,7 +125,13 @@ class ScanSummary:
 
 
 def summarise(
-    rows: pl.DataFrame, rejected: pl.DataFrame, *, files: int, reused: int, seconds: float
+    rows: pl.DataFrame,
+    rejected: pl.DataFrame,
+    *,
+    files: int,
+    reused: int,
+    seconds: float,
+    label_tag: str | None = None,
 ) -> ScanSummary:
     """Count what is in the two tables of a scan."""
     volumes = describe_volumes(rows)
@@ -117,6 +143,7 @@ def summarise(
         kinds=_counts(rows["kind"]),
         modalities=_counts(rows["modality"]),
         burned_in=_counts(rows["burned_in"]),
+        suv=_counts(rows["suv"]),
         reasons=_counts(rejected["reason"]),
         volumes=len(volumes),
         problems=_counts(volumes["problems"].explode()),
@@ -127,6 +154,7 @@ def summarise(
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),
         labels=_counts(rows["label"]),
+        label_tag=label_tag,
         splits=_counts(rows["split"]),
         seconds=seconds,
     )

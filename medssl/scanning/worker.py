@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -20,6 +20,7 @@ from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, is_remote
 from medssl.scanning.walk import Found, SetAside
 from medssl.sources.archives import in_archive
+from medssl.sources.burned_in import BurnedIn, is_likely
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.local import local_file
 from medssl.sources.npz import list_members
@@ -29,6 +30,7 @@ from medssl.sources.slide import is_slide, open_slide
 from medssl.sources.slide_series import require_best_level
 from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
+from medssl.sources.text_pixels import shows_text
 
 READER_VERSION = "8"  # raised when rows of an unchanged file may come out differently
 _MIRAX = ".mrxs"  # the name has to tell: by its content the file is a JPEG picture of the slide
@@ -63,7 +65,12 @@ def start_worker(memory: int, temporary: str) -> None:
 
 
 def read_files(
-    root: Path, key: SiteKey, seconds: float, wishes: TileWishes, files: list[Found]
+    root: Path,
+    key: SiteKey,
+    seconds: float,
+    wishes: TileWishes,
+    label_tag: str | None,
+    files: list[Found],
 ) -> list[Outcome]:
     """Read several files, one after the other; a file that takes longer ends the process."""
     with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123, not a data file
@@ -71,14 +78,27 @@ def read_files(
         for file in files:
             faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
             try:
-                outcomes.append(read_file(root, file, key, wishes))
+                outcomes.append(read_file(root, file, key, wishes, label_tag))
             finally:
                 faulthandler.cancel_dump_traceback_later()
     return outcomes
 
 
-def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes = USUAL_TILES) -> Outcome:
+def read_file(
+    root: Path,
+    file: Found,
+    key: SiteKey,
+    wishes: TileWishes = USUAL_TILES,
+    label_tag: str | None = None,
+) -> Outcome:
     """Decode all images of one file and describe each in a row of `medssl.manifest.SCHEMA`.
+
+    Args:
+        root: Folder of the paths.
+        file: What to read.
+        key: For what identifies.
+        wishes: How slides are cut.
+        label_tag: The DICOM attribute that is the label, of `label_terms.TERMS`.
 
     Raises:
         DataError: The store of a remote folder does not answer any more.
@@ -86,7 +106,7 @@ def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes = USUAL_
     wanted = root / decode_path(file.path)
     try:
         with local_file(wanted) as path:
-            rows = list(_rows(path, wanted, file, key, wishes))
+            rows = list(_rows(path, wanted, file, key, wishes, label_tag))
     except IngestError as error:
         aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
         return Outcome(file.path, [], aside)
@@ -108,7 +128,9 @@ def _place_of(error: Exception) -> str:
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; please report it"
 
 
-def _rows(path: Path, wanted: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+def _rows(
+    path: Path, wanted: Path, file: Found, key: SiteKey, wishes: TileWishes, label_tag: str | None
+) -> Iterable[Row]:
     kind = sniff(path)
     if kind == "npz":
         return _archive_rows(path, file, key)
@@ -120,7 +142,7 @@ def _rows(path: Path, wanted: Path, file: Found, key: SiteKey, wishes: TileWishe
         if kind == "dicom":
             require_best_level(path, wishes.cut.mpp)
         return _slide_rows(path, file, key, wishes)
-    return _file_rows(path, kind, file, key)
+    return _file_rows(path, kind, file, key, label_tag)
 
 
 def _require_in_place(path: Path, file: Found) -> None:
@@ -146,14 +168,26 @@ def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> It
     return compress(rows, in_focus(sharpness))
 
 
-def _file_rows(path: Path, kind: str, file: Found, key: SiteKey) -> Iterator[Row]:
+def _file_rows(
+    path: Path, kind: str, file: Found, key: SiteKey, label_tag: str | None
+) -> list[Row]:
+    """Describe all frames; text that is seen in one of them is suspected in all."""
+    rows: list[Row] = []
     with open_image(path, kind) as reader:
         facts = reader.facts
-        shared = {"path": file.path, "kind": kind, "stamp": file.stamp, **_identity(facts, key)}
-        series = facts.series_uid
+        if facts.is_segmentation:
+            detail = "masks of other images: nothing to learn from"
+            raise UnsupportedImageError(path, Reason.SEGMENTATION, detail)
+        label = facts.terms.get(label_tag or "")
+        shared = {"path": file.path, "kind": kind, "stamp": file.stamp, "label": label}
+        burned_in = facts.burned_in
         for frame in range(facts.frames):
             decoded = reader.decode(frame)
-            yield {**shared, **_image(decoded, file, None, frame, key, series=series)}
+            if not burned_in and is_likely(kind, decoded) and shows_text(decoded):
+                burned_in = BurnedIn.PIXELS
+            rows.append(_image(decoded, file, None, frame, key, series=facts.series_uid))
+    shared |= {**_identity(facts, key), "burned_in": burned_in}
+    return [{**shared, **row} for row in rows]
 
 
 def _archive_rows(path: Path, file: Found, key: SiteKey) -> Iterator[Row]:
@@ -179,6 +213,7 @@ def _identity(facts: FileFacts, key: SiteKey) -> Row:
         "modality": facts.modality,
         "transfer_syntax": facts.transfer_syntax,
         "burned_in": facts.burned_in,
+        "suv": facts.suv,
         "patient": key.patient(facts.patient_id) if facts.patient_id else None,
         "study": key.study(facts.study_uid) if facts.study_uid else None,
         "series": key.series(facts.series_uid) if facts.series_uid else None,

@@ -1,6 +1,7 @@
 """One decoded image, and what is needed to show it; the same for every kind of file."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -57,6 +58,7 @@ class Decoded:
         voi: What the file asks to show.
         palette: Colour of each stored value, `[value, 3]`, uint8 or uint16.
         padding: Lowest and highest stored value that mean "no image here".
+        suv: Of PET, what the rescaled value is multiplied with to be a SUV by body weight, g/ml.
         spacing_mm: Between rows, between columns.
         spacing_slice_mm: Between slices.
         place: In the patient and the series; None for what is no part of a volume.
@@ -70,6 +72,7 @@ class Decoded:
     voi: VoiWindow | Lut | None = None
     palette: Values | None = None
     padding: tuple[float, float] | None = None
+    suv: float | None = None
     spacing_mm: tuple[float, float] | None = None
     spacing_slice_mm: float | None = None
     place: Place | None = None
@@ -104,6 +107,9 @@ class FileFacts:
     series_uid: str | None = field(default=None, repr=False)
     site: str | None = field(default=None, repr=False)  # name of the institution
     scanner: str | None = field(default=None, repr=False)  # maker, model and number
+    suv: str | None = None  # of PET: whether its unit is known; a value of dicom_suv.Suv
+    terms: Mapping[str, str] = field(default_factory=dict)  # see label_terms; may be labels
+    is_segmentation: bool = False  # masks of other images, which are no images to learn from
 
 
 class ImageReader(Protocol):

@@ -20,8 +20,10 @@ from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
 from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
 from medssl.sources.dicom_place import frame_place
+from medssl.sources.dicom_suv import PRIVATE_TAGS, Scale, read_scale
 from medssl.sources.dicom_terms import MODALITIES
 from medssl.sources.dicom_values import TAGS, first_text
+from medssl.sources.label_terms import TERMS, as_term
 from medssl.sources.mosaic import TAGS as MOSAIC_TAGS
 from medssl.sources.mosaic import Mosaic, read_mosaic
 from medssl.sources.reading import reading, require_frame
@@ -32,6 +34,7 @@ _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _NUMBERED = ("ManufacturerModelName", "DeviceSerialNumber")
 _STATION = ("Manufacturer", "ManufacturerModelName", "StationName")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_SEGMENTATIONS = tuple(f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 5, 7))
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class DicomFile:
             series_uid=first_text(self.path, self.header, "SeriesInstanceUID"),
             site=first_text(self.path, self.header, "InstitutionName"),
             scanner=self._scanner,
+            suv=self._scale.how if self._scale else None,
+            terms=self._terms,
+            is_segmentation=_is_segmentation(self.path, self.header),
         )
 
     def decode(self, frame: int) -> Decoded:
@@ -81,6 +87,7 @@ class DicomFile:
             bits=self.layout.bits_stored,
             modality=self._modality,
             palette=self._palette,
+            suv=self._scale.factor if self._scale else None,
             place=place,
             **looks,
         )
@@ -108,6 +115,16 @@ class DicomFile:
         keywords = _NUMBERED if number else _STATION
         words = [first_text(self.path, self.header, keyword) or "" for keyword in keywords]
         return "\n".join(words) if any(words) else None
+
+    @cached_property
+    def _scale(self) -> Scale | None:
+        return read_scale(self.path, self.header) if self._modality == "PT" else None
+
+    @property
+    def _terms(self) -> dict[str, str]:
+        said = {word: first_text(self.path, self.header, word) for word in TERMS}
+        found = {word: as_term(word, text) for word, text in said.items() if text}
+        return {word: term for word, term in found.items() if term}
 
     @cached_property
     def _palette(self) -> Values | None:
@@ -187,7 +204,7 @@ def read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, Pix
         stream.seek(body)
         header = read_dataset(
             stream, syntax.is_implicit_VR, syntax.is_little_endian, None, _at_pixels,
-            specific_tags=[*TAGS, *MOSAIC_TAGS],
+            specific_tags=[*TAGS, *MOSAIC_TAGS, *PRIVATE_TAGS],
         )  # fmt: skip
         element = find_pixels(path, stream, header)
     return header, syntax, stream, element
@@ -234,10 +251,18 @@ def is_whole_slide(path: Path, header: Dataset) -> bool:
     return first_text(path, header, "SOPClassUID") == WHOLE_SLIDE
 
 
+def _is_segmentation(path: Path, header: Dataset) -> bool:
+    """Tell an object of masks, by its class or, without that, its modality."""
+    kind = first_text(path, header, "SOPClassUID")
+    return kind in _SEGMENTATIONS or (not kind and first_text(path, header, "Modality") == "SEG")
+
+
 def _without_pixels(path: Path, header: Dataset) -> UnreadableFileError:
     """Tell an object that never had pixels from an image that was cut."""
     if len(header) == 0:
         return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
+    if _is_segmentation(path, header):
+        return UnreadableFileError(path, Reason.SEGMENTATION, "a segmentation without pixels")
     with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
         kind = UID(first_text(path, header, "SOPClassUID") or "").name
     if "Rows" in header or ("Image Storage" in kind and not kind.startswith("Raw")):

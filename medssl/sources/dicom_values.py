@@ -1,7 +1,7 @@
 """DICOM attributes as plain Python values. Nothing here trusts a file to keep to its types."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,22 @@ _KEYWORDS = (
     "Modality",
     "ConversionType",
     "BurnedInAnnotation",
+    "BodyPartExamined",
+    "ViewPosition",
+    "Laterality",
+    "ImageLaterality",
+    "Units",
+    "SUVType",
+    "CorrectedImage",
+    "DecayCorrection",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ActualFrameDuration",
+    "FrameReferenceTime",
+    "PatientWeight",
+    "RadiopharmaceuticalInformationSequence",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -162,6 +178,45 @@ def places_for(path: Path, header: Dataset, frame: int, macro: str) -> Iterator[
     for group in groups:
         yield from items(path, group, macro)[:1]
     yield header
+
+
+_BLOCKS = range(0x10, 0x14)  # where a private group is looked for
+
+
+def private_tags(group: int, elements: Sequence[int]) -> tuple[int, ...]:
+    """Return the tags to read so that `private_text` finds elements of a private group."""
+    return tuple(
+        group << 16 | tag
+        for block in _BLOCKS
+        for tag in (block, *(block << 8 | element for element in elements))
+    )
+
+
+def private_text(path: Path, header: Dataset, group: int, creator: str, element: int) -> str:
+    """Return a private attribute as text without padding; empty if it is not there."""
+    for block in _BLOCKS:
+        if _plain_text(path, header, group << 16 | block) == creator:
+            return _plain_text(path, header, group << 16 | block << 8 | element)
+    return ""
+
+
+def private_number(
+    path: Path, header: Dataset, group: int, creator: str, element: int
+) -> float | None:
+    """Return a private attribute as number; None if it is not there, or none."""
+    return next(_finite(private_text(path, header, group, creator, element)), None)
+
+
+def _plain_text(path: Path, header: Dataset, tag: int) -> str:
+    if tag not in header.keys():  # noqa: SIM118, as above
+        return ""
+    try:
+        with reading(path, "private attribute"):
+            value = header[tag].value
+    except UnreadableFileError:
+        return ""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return "" if text is None else str(text).strip("\0 \t\r\n")
 
 
 def _sequence(path: Path, header: Dataset, keyword: str) -> Any:

@@ -14,7 +14,8 @@ from medssl.errors import Reason, TooLargeError, UnreadableFileError, Unsupporte
 from medssl.intensity import rescaled
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.sources.decoded import Values
+from medssl.sources.decoded import Decoded, Values
+from medssl.sources.dicom_suv import Suv
 from medssl.sources.open import open_image
 from medssl.volumes.geometry import Geometry, geometry_of_rows
 
@@ -44,6 +45,7 @@ class Slices(NamedTuple):
         modality: As the manifest has it.
         bits: Likewise.
         photometric: Likewise.
+        in_suv: Whether all slices are PET of which SUV are known.
     """
 
     images: tuple[tuple[str, str, str | None, int], ...]
@@ -52,6 +54,7 @@ class Slices(NamedTuple):
     modality: str | None
     bits: int
     photometric: str
+    in_suv: bool
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> Self:
@@ -68,6 +71,7 @@ class Slices(NamedTuple):
             first["modality"],
             first["bits"],
             first["photometric"],
+            bool(rows["suv"].str.starts_with(Suv.KNOWN).fill_null(value=False).all()),
         )
 
     def read(self, root: Path) -> NDArray[np.float32]:
@@ -77,7 +81,8 @@ class Slices(NamedTuple):
             root: Folder of the paths.
 
         Returns:
-            `[slices, rows, columns]`, in the unit of the modality.
+            `[slices, rows, columns]`, in the unit of the modality: of PET SUV by body weight, where
+            all slices are in it.
 
         Raises:
             UnreadableFileError: A slice cannot be read, or is of another size than at the scan.
@@ -103,7 +108,15 @@ class Slices(NamedTuple):
             path = root / decode_path(name)
             with open_image(path, kind, member) as reader:
                 for *_, frame in images:
-                    yield path, rescaled(reader.decode(frame))
+                    yield path, self._in_unit(path, reader.decode(frame))
+
+    def _in_unit(self, path: Path, decoded: Decoded) -> Values:
+        values = rescaled(decoded)
+        if not self.in_suv:
+            return values
+        if decoded.suv is None:
+            raise UnreadableFileError(path, Reason.CORRUPT, "without the unit it had at the scan")
+        return values * decoded.suv
 
 
 def read_volume(manifest: Manifest, rows: pl.DataFrame) -> Volume:

@@ -26,18 +26,25 @@ def minus(number: int, _seconds: float) -> int:
 
 
 def read_slowly(
-    root: Path, key: SiteKey, seconds: float, wishes: TileWishes, files: list[Found]
+    root: Path,
+    key: SiteKey,
+    seconds: float,
+    wishes: TileWishes,
+    label_tag: str | None,
+    files: list[Found],
 ) -> list[Outcome]:
     """Read files as a scan does, with a decoder that never ends on names with `slow`."""
 
-    def read_file(root: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Outcome:
+    def read_file(
+        root: Path, file: Found, key: SiteKey, wishes: TileWishes, label_tag: str | None
+    ) -> Outcome:
         if "slow" in file.path:
             time.sleep(60)
-        return real(root, file, key, wishes)
+        return real(root, file, key, wishes, label_tag)
 
     real, worker.read_file = worker.read_file, read_file
     try:
-        return worker.read_files(root, key, seconds, wishes, files)
+        return worker.read_files(root, key, seconds, wishes, label_tag, files)
     finally:
         worker.read_file = real
 

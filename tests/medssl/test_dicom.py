@@ -11,6 +11,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from medssl.errors import IngestError, Reason
+from medssl.identity import SiteKey
+from medssl.scanning.walk import Found
+from medssl.scanning.worker import read_file
 from medssl.sources.decoded import Decoded, FileFacts, Linear, Lut, VoiWindow
 from medssl.sources.dicom import open_dicom
 from medssl.sources.sniff import sniff
@@ -243,3 +246,44 @@ def test_images_that_may_show_text_are_told_by_their_attributes(
     tmp_path: Path, attributes: dict[str, Any], expected: str | None
 ) -> None:
     assert facts(write_dicom(tmp_path / "a", ramp(), **attributes)).burned_in == expected
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP", "no class"])
+def test_segmentations_are_set_aside_and_never_images(tmp_path: Path, kind: str) -> None:
+    classes = {"LABELMAP": "1.2.840.10008.5.1.4.1.1.66.7", "no class": None}
+    masks = np.indices((3, 16, 24)).sum(0).astype(np.uint8) % 2
+    changes: dict[str, Any] = {"Modality": "SEG", "SegmentationType": kind}
+    changes["SOPClassUID"] = classes.get(kind, "1.2.840.10008.5.1.4.1.1.66.4")
+    if kind == "BINARY":
+        bits = np.packbits(masks, bitorder="little").tobytes()
+        changes |= {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": bits}
+    write_dicom(tmp_path / "a", masks, **changes)
+    outcome = read_file(tmp_path, Found("a", "stamp"), SiteKey(b"k"))
+    assert outcome.rows == []
+    assert outcome.aside is not None
+    assert outcome.aside.reason == "segmentation"
+    assert np.array_equal(decode(tmp_path / "a", 1).values, masks[1])  # they can be read as masks
+
+
+@pytest.mark.parametrize(
+    ("number", "modality", "reason"),
+    [
+        ("481.3", "RTSTRUCT", "no_pixels"),
+        ("88.33", "SR", "no_pixels"),
+        ("11.1", "PR", "no_pixels"),
+        ("88.59", "KO", "no_pixels"),
+        ("66", "OT", "no_pixels"),  # raw data
+        ("67", "RWV", "no_pixels"),
+        ("481.5", "RTPLAN", "no_pixels"),
+        ("66.5", "SEG", "segmentation"),  # of surfaces
+    ],
+)
+def test_objects_without_pixels_are_told_from_images_that_were_cut(
+    tmp_path: Path, number: str, modality: str, reason: str
+) -> None:
+    data = dataset(ramp(), Modality=modality)
+    data.SOPClassUID = uid.UID(f"1.2.840.10008.5.1.4.1.1.{number}")
+    for name in ("PixelData", "Rows", "Columns"):
+        delattr(data, name)
+    data.save_as(tmp_path / "a", enforce_file_format=True)
+    assert refusal(tmp_path / "a").reason == reason

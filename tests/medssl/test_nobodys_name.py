@@ -27,7 +27,8 @@ from tests.medssl.make import dataset, metaimage, nifti, nrrd_file
 from tests.medssl.tiny_run import SIDE, use_tiny_backbone
 
 WORD, DATE, NUMBER = "Qzxplanted", "19470813", "447195518"
-SECRETS = (WORD.lower(), DATE, "1947-08-13", "1947, 8, 13", NUMBER)
+TIME = "234917.650318"
+SECRETS = (WORD.lower(), DATE, "1947-08-13", "1947, 8, 13", NUMBER, "17.650318", "17, 650318")
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("LO", "SH", "ST", "LT", "UT", "UC"), f"{WORD} {NUMBER}"),
     "PN": f"{WORD}^Jane",
@@ -35,7 +36,10 @@ VALUES: dict[str, Any] = {
     "UR": f"http://{WORD}",
     "UI": f"1.2.{NUMBER}.3",
     "DA": DATE,
-    "DT": f"{DATE}101112",
+    "DT": f"{DATE}{TIME}",
+    "TM": TIME,
+    "AS": f"{NUMBER}Y",  # longer than an age may be, so that it cannot be there by chance
+    "DS": f"77.{NUMBER}",
     "IS": NUMBER,
 }
 PATIENTS, COUNT = 12, 3
@@ -52,6 +56,25 @@ _READ_AND_HIDDEN = {  # read, and to be hidden all the same
     "DeviceSerialNumber": NUMBER,
     "Modality": WORD.upper()[:16],
     "ConversionType": WORD.upper()[:16],
+    "BodyPartExamined": WORD.upper()[:16],
+    "ViewPosition": WORD.upper()[:16],
+    "Laterality": WORD.upper()[:16],
+    "ImageLaterality": WORD.upper()[:16],
+    "Units": WORD.upper()[:16],
+    "SUVType": WORD.upper()[:16],
+    "DecayCorrection": WORD.upper()[:16],
+    "CorrectedImage": WORD.upper()[:16],
+    **dict.fromkeys(("SeriesDate", "AcquisitionDate"), DATE),
+    **dict.fromkeys(("SeriesTime", "AcquisitionTime"), TIME),
+    "PatientWeight": f"77.{NUMBER}",
+    "FrameReferenceTime": NUMBER,
+    "ActualFrameDuration": NUMBER,
+}
+_OF_PET = {  # so that the SUV are known, from a weight, times and a dose that nobody may see
+    "Modality": "PT",
+    "Units": "BQML",
+    "CorrectedImage": ["ATTN", "DECY"],
+    "DecayCorrection": "START",
 }
 
 
@@ -83,6 +106,22 @@ def write_planted_dicom(path: Path, pixels: np.ndarray, patient: int) -> None:
     data.save_as(path)
 
 
+def write_planted_pet(path: Path, pixels: np.ndarray, patient: int) -> None:
+    data = dataset(pixels.astype(np.uint16))
+    plant(data)
+    about = Dataset()
+    plant(about)
+    about.RadiopharmaceuticalStartDateTime = f"{DATE}{TIME}"
+    about.RadiopharmaceuticalStartTime = TIME
+    about.RadionuclideTotalDose = NUMBER
+    about.RadionuclideHalfLife = f"6586.{NUMBER}"
+    data.RadiopharmaceuticalInformationSequence = Sequence([about])
+    for keyword, value in _OF_PET.items():
+        setattr(data, keyword, value)
+    data.PatientID = f"{WORD} {NUMBER} {patient}"
+    data.save_as(path)
+
+
 def write_planted_folder(root: Path) -> Path:
     """Fill a folder with every kind of file; return the table of labels."""
     rng = np.random.default_rng(0)
@@ -95,6 +134,7 @@ def write_planted_folder(root: Path) -> Path:
             stripes = ill * 60 * np.sin(2.0 * np.arange(SIDE))
             pixels = (90 + 80 * rng.random((SIDE, SIDE)) + stripes).clip(0, 255).astype(np.uint8)
             write_planted_dicom(folder / f"{WORD}{number}.dcm", pixels, patient)
+        write_planted_pet(folder / f"{WORD}pet.dcm", pixels, patient)
         lines.append(f"{WORD} {NUMBER} {patient},{'ill' if ill else 'well'}")
     others = root / WORD
     others.mkdir()
@@ -164,7 +204,8 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     rows = pl.read_parquet(out / "manifest.parquet")
     assert rows["patient"].drop_nulls().n_unique() == PATIENTS
     assert rows["site"].drop_nulls().n_unique() == 1
-    assert rows["label"].count() == PATIENTS * COUNT
+    assert rows["label"].count() == PATIENTS * (COUNT + 1)
+    assert (rows["suv"].drop_nulls() == "suv").sum() == PATIENTS
     assert set(rows["kind"]) == {"dicom", "png", "tiff", "nifti", "nrrd", "metaimage"}
     assert len(pl.read_parquet(out / "rejected.parquet")) == 4
     captured = capfd.readouterr()
