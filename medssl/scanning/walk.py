@@ -3,12 +3,13 @@
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, encode_path
-from medssl.sources.archives import is_archive, is_packed_whole, list_archive
+from medssl.sources.archives import in_archive, is_archive, is_packed_whole, list_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,39 @@ def look_into(
 def stamp_of(status: os.stat_result, key: SiteKey) -> str:
     """Return what changes when the file does."""
     return key.hash("stamp", str(status.st_size), str(status.st_mtime_ns))
+
+
+def current_stamp(root: Path, path: str, key: SiteKey) -> str | None:
+    """Return the stamp that a scan would give a file now; None if it is not there.
+
+    Args:
+        root: Of the scan.
+        path: As the manifest has it; the file may be in an archive.
+        key: Of the scan.
+    """
+    file = root / decode_path(path)
+    if in_archive(path):
+        for archive in file.parents:
+            if archive.is_file():
+                within = encode_path(os.path.relpath(archive, root).replace(os.sep, "/"))
+                stamp = _stamp_at(archive, key)
+                return stamp and _stamps_within(archive, Found(within, stamp), key).get(path)
+    return _stamp_at(file, key)
+
+
+def _stamp_at(file: Path, key: SiteKey) -> str | None:
+    try:
+        return stamp_of(file.stat(), key)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _stamps_within(archive: Path, file: Found, key: SiteKey) -> dict[str, str]:
+    """Keep the last ones; an archive that has changed has another stamp."""
+    found: list[Found] = []
+    look_into(archive, file, found, [], key)
+    return {each.path: each.stamp for each in found}
 
 
 def _look(
