@@ -15,6 +15,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
+from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
 from medssl.volumes.samples import as_samples
 from sslcore.config import suggest
@@ -60,14 +61,15 @@ def open_data(
 
 
 def require_scanned(path: Path) -> None:
-    """Refuse a folder: while one process scans it, the others would wait until they give up.
+    """Refuse what takes long to scan: the other processes would wait for one until they give up.
 
     Raises:
-        ConfigError: `path` is a folder.
+        ConfigError: `path` is a folder, or a zip or tar archive.
     """
-    if path.is_dir():
+    if path.is_dir() or is_archive(path):
+        what = "folder" if path.is_dir() else "archive"
         raise ConfigError(
-            f"{path}: several processes need a scanned folder; run `medssl scan {path} --out"
+            f"{path}: several processes need a scanned {what}; run `medssl scan {path} --out"
             " manifest.parquet` first and give that file, or set run.devices=1"
         )
 
