@@ -27,6 +27,7 @@ class CacheResult:
         images: That a run may read; volumes are counted as images.
         stored: Of these, in the store.
         unreadable: Of these, no longer readable.
+        changed: Of these, read but not stored: see `CanvasDataset.changed`.
         gigabytes: That the stored ones take.
         shape: Of each: channels, and two or three sides.
         pruned: Parts deleted.
@@ -35,6 +36,7 @@ class CacheResult:
     images: int
     stored: int
     unreadable: int
+    changed: int
     gigabytes: float
     shape: tuple[int, ...]
     pruned: int
@@ -44,6 +46,11 @@ class CacheResult:
         lines = [f"{self.stored} of {self.images} images of {sides}, {self.gigabytes:.3g} GB"]
         if self.unreadable:
             lines.append(f"{self.unreadable} could not be read; scan again to see why")
+        if self.changed:
+            lines.append(
+                f"{self.changed} are not known to be as they were scanned, and not stored; scan"
+                " again"
+            )
         if self.pruned:
             lines.append(f"parts of other data, deleted: {self.pruned}")
         return "\n".join(lines)
@@ -62,7 +69,8 @@ def cache(config: PretrainConfig, *, prune: bool = False) -> CacheResult:
     """
     dataset, store = _open(config)
     pruned = store.prune() if prune else 0
-    blocks = [range(at, min(at + _BLOCK, len(dataset))) for at in range(0, len(dataset), _BLOCK)]
+    rows = [row for row, place in enumerate(store.places) if place is not None]
+    blocks = [rows[at : at + _BLOCK] for at in range(0, len(rows), _BLOCK)]
     workers = config.data.workers
     loader = DataLoader(
         _Filler(dataset),
@@ -70,18 +78,17 @@ def cache(config: PretrainConfig, *, prune: bool = False) -> CacheResult:
         sampler=blocks,
         num_workers=usable_cores() if workers is None else workers,
     )
-    unreadable = 0
+    unreadable = changed = 0
     reports = iter(loader)  # processes start before the bar has its thread
     with Progress("cache", unit="images") as progress:
-        progress.expect(len(dataset), unit="images")
-        for block, missing in zip(blocks, reports, strict=True):
-            unreadable += missing
+        progress.expect(len(rows), unit="images")
+        for block, (lost, other) in zip(blocks, reports, strict=True):
+            unreadable, changed = unreadable + lost, changed + other
             progress.advance(len(block))
     stored = store.count()
-    _require_all(store, stored + unreadable)
-    return CacheResult(
-        len(dataset), stored, unreadable, stored * store.bytes_each / 1e9, store.shape, pruned
-    )
+    _require_all(store, len(rows), stored + unreadable + changed)
+    gigabytes = stored * store.bytes_each / 1e9
+    return CacheResult(len(dataset), stored, unreadable, changed, gigabytes, store.shape, pruned)
 
 
 def verify(config: PretrainConfig) -> Check:
@@ -107,24 +114,24 @@ def _open(config: PretrainConfig, **changes: float) -> tuple[CanvasDataset, Canv
     return dataset, dataset.store
 
 
-def _require_all(store: CanvasStore, done: int) -> None:
-    room = sum(place is not None for place in store.places)
+def _require_all(store: CanvasStore, room: int, done: int) -> None:
     if done < room:
         raise OutputError(
-            f"{store.folder}: the disk is full, {room - done} of {room} images are missing; make"
-            " room and call the command again, it goes on where it stopped"
+            f"{store.folder}: the disk is full or may not be written, {room - done} of {room}"
+            " images are missing; make room and call the command again, it goes on where it stopped"
         )
 
 
-class _Filler(Dataset[int]):
-    """Stores the images of a block, and returns how many cannot be read."""
+class _Filler(Dataset[tuple[int, int]]):
+    """Stores the images of a block; returns how many cannot be read, and how many have changed."""
 
     def __init__(self, dataset: CanvasDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, block: Sequence[int]) -> int:
+    def __getitem__(self, block: Sequence[int]) -> tuple[int, int]:
         with one_copy_kept():
-            return sum(not self._store(row) for row in block)
+            unreadable = sum(not self._store(row) for row in block)
+        return unreadable, len(self._dataset.changed.intersection(block))
 
     def _store(self, row: int) -> bool:
         try:

@@ -16,6 +16,7 @@ from medssl.manifest_paths import absolute, as_written, is_remote
 from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
+from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
 from medssl.volumes.samples import as_samples
 from sslcore.config import suggest
@@ -61,15 +62,15 @@ def open_data(
 
 
 def require_scanned(path: Path) -> None:
-    """Refuse a folder: while one process scans it, the others would wait until they give up.
+    """Refuse what takes long to scan: the other processes would wait for one until they give up.
 
     Raises:
-        ConfigError: `path` is a folder.
+        ConfigError: `path` is a folder, or a zip or tar archive.
     """
-    if path.is_dir() or is_remote(path):
-        place = as_written(path)
+    if path.is_dir() or is_remote(path) or is_archive(path):
+        what, place = "archive" if is_archive(path) else "folder", as_written(path)
         raise ConfigError(
-            f"{place}: several processes need a scanned folder; run `medssl scan {place} --out"
+            f"{place}: several processes need a scanned {what}; run `medssl scan {place} --out"
             " manifest.parquet` first and give that file, or set run.devices=1"
         )
 

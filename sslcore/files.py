@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from sslcore.errors import OutputError
 
 _PROTOCOL = re.compile(r"[A-Za-z][\w+.:-]+:")  # not the one letter of a drive
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}  # file systems without locks
+_NO_PLACE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}  # for a file that may be written
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutputError: The disk is full, or the place cannot be written.
     """
     require_local(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = _draft_of(path)
     with output_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,10 +44,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file`, for a folder of files that belong together. `path` must not exist."""
     require_local(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = _draft_of(path)
     with output_errors(path):
         try:
-            shutil.rmtree(draft, ignore_errors=True)  # of a killed process with the same number
             draft.mkdir(parents=True)
             yield draft
             for file in draft.rglob("*"):
@@ -112,6 +113,20 @@ def remove_drafts(folder: Path) -> None:
                 draft.unlink()
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that others see all of it or nothing, even if this process is killed.
+
+    What remains then is a draft, see `remove_drafts`.
+
+    Raises:
+        OutputError: It cannot be deleted.
+    """
+    draft = _draft_of(path)
+    with output_errors(path):
+        path.rename(draft)
+        shutil.rmtree(draft)
+
+
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Keep other processes from working in `folder`; the claim ends with the process at the latest.
@@ -123,13 +138,33 @@ def in_use(folder: Path) -> Iterator[None]:
         handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(f"{folder} is in use by another process; wait for its end") from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
         yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def taking_turns(file: Path) -> Iterator[bool]:
+    """Wait until no other process is in here with `file`, an empty one that is made and stays.
+
+    The turn ends with the process at the latest. It is given whether others do wait: not where the
+    file system has no locks, or where `file` is missing and cannot be made.
+
+    Raises:
+        OutputError: The lock fails in another way.
+    """
+    with output_errors(file):
+        handle = _open_lock(file)
+    if handle is None:
+        yield False
+        return
+    try:
+        with output_errors(file):
+            is_alone = _lock(handle, fcntl.LOCK_EX)
+        yield is_alone
     finally:
         os.close(handle)
 
@@ -141,6 +176,32 @@ def output_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _draft_of(path: Path) -> Path:
+    """Return a hidden name that no other process has, also none of another machine."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.draft")
+
+
+def _open_lock(file: Path) -> int | None:
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # the latter for another user's
+        try:
+            return os.open(file, flags, 0o666)
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+    return None
+
+
+def _lock(handle: int, how: int) -> bool:
+    """Lock an open file; return False where the file system has no locks."""
+    try:
+        fcntl.flock(handle, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,7 @@ any loss when several processes train together, where all must hold equally many
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Self, cast
 
 import polars as pl
@@ -22,6 +23,7 @@ from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
 from medssl.loading.sampler import Step, StepSampler
+from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
@@ -57,6 +59,8 @@ class CanvasDataset(Dataset[Tensor]):
 
     Attributes:
         store: Where they are kept on disk, or None.
+        changed: Rows read here that the store may not keep: their files are no longer as they were
+            scanned, or the site key is not here that tells.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class CanvasDataset(Dataset[Tensor]):
 
         Raises:
             OutputError: The store cannot be made.
+            ConfigError: There is a store, and the site key cannot be read.
         """
         self._shape = (channels, *[canvas] * (2 if manifest.slices is None else 3))
         form = {"canvas": canvas, "channels": channels}
@@ -96,8 +101,10 @@ class CanvasDataset(Dataset[Tensor]):
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
         self.store = None
+        self.changed: set[int] = set()
         if store is not None:
             settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
+            self._files = ScannedFiles(manifest)
             self.store = CanvasStore(store, _keys(manifest, settings), self._shape)
 
     def __len__(self) -> int:
@@ -116,13 +123,25 @@ class CanvasDataset(Dataset[Tensor]):
         return pixels
 
     def _from_disk(self, index: int) -> Tensor:
-        if self.store is None:
-            return self._reader.read(index)
-        pixels = self.store.get(index)
+        store = self.store
+        pixels = None if store is None else store.get(index)
         if pixels is None:
             pixels = self._reader.read(index)
-            self.store.put(index, pixels)
+            if store is not None and store.places[index] is not None:
+                self._keep(store, index, pixels)
         return pixels
+
+    def _keep(self, store: CanvasStore, index: int, pixels: Tensor) -> None:
+        if self._files.are_unchanged(index):  # asked after reading: it may change meanwhile
+            store.put(index, pixels)
+            return
+        if not self.changed:
+            logger.warning(
+                "sample %s and maybe others changed since the scan, or the site key did: they are"
+                " decoded each time, and not stored; scan again",
+                self._samples[index],
+            )
+        self.changed.add(index)
 
     @property
     def is_array(self) -> bool:
@@ -187,14 +206,19 @@ class CanvasDataset(Dataset[Tensor]):
 
 def _keys(manifest: Manifest, settings: str) -> list[bytes]:
     names = ("sample", "stamp", "content", "modality", "bits", "photometric")
+    names = ("sample", "stamp", "content", "modality", "bits", "photometric")
     unit = pl.concat_str("modality", "suv", ignore_nulls=True).alias("modality")
-    is_known = pl.col("suv").is_not_null()
-    rows = (
-        manifest.rows.with_columns(pl.when(is_known).then(unit).otherwise("modality"))
-        .select(pl.col(names).cast(pl.String))
-        .iter_rows()
-    )
-    return [canvas_key(settings, *row) for row in rows]
+    told = pl.when(pl.col("suv").is_not_null()).then(unit).otherwise("modality")
+    if manifest.slices is None:
+        rows = manifest.rows.with_columns(told).select(pl.col(names).cast(pl.String)).iter_rows()
+        return [canvas_key(settings, *row) for row in rows]
+    placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
+    slices = manifest.slices.sort("volume", "slice").with_columns(told).select(placed).iter_rows()
+    found = {
+        volume: canvas_key(settings, *map(repr, rows))
+        for volume, rows in groupby(slices, lambda row: row[0])
+    }
+    return [found[volume] for volume in manifest.rows["volume"]]
 
 
 class _StepReader(Dataset[DecodedBatch]):

@@ -1,6 +1,7 @@
 """Decoded canvases on disk: read once from the files, then from here by every run and process.
 
 STORE/
+    .lock              held while parts are looked for, added and deleted
     .../keys.npy       one folder for each part; what each canvas is made of, hashed, `[n, 16]`
     .../marks.npy      0, or 2^32 + the CRC-32 of a canvas that is complete, `[n]`
     .../canvases.npy   `[n, channels, canvas, canvas(, canvas)]`, uint16; what is marked counts
@@ -9,6 +10,8 @@ A key stands for the image and for every setting that changes its canvas, so not
 out of date: what has changed has another key. Data that has grown gets a further part. A canvas is
 written before its mark and its mark is checked whenever it is read, so a process may be killed at
 any moment, and several may fill one store: whoever comes later writes the same bytes once more.
+Parts appear and disappear whole. On a file system without locks two processes may both make places
+for one image; the filled one counts.
 """
 
 import errno
@@ -16,34 +19,33 @@ import hashlib
 import logging
 import math
 import os
-import shutil
-import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from medssl.loading.store_part import KEY_BYTES, Part, find_parts, make_part
 from sslcore.errors import OutputError
-from sslcore.files import output_errors, whole_folder
+from sslcore.files import output_errors, remove_drafts, remove_folder, taking_turns
 
 logger = logging.getLogger(__name__)
 
-Keys = NDArray[np.uint8]
-
-_KEY_BYTES = 16
-_COMPLETE = 1 << 32  # added to the checksum, so that no complete canvas has the mark 0
-_MARK_BYTES = 8
+_LOCK = ".lock"
+_ENDS_WRITING = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk full",
+    errno.EACCES: "may not be written",
+}
 
 
 class StorePlan(NamedTuple):
     """Which store to use.
 
     Attributes:
-        folder: Made if it is not there.
+        folder: Made if it is not there, for this user alone; one that is there is left as it is.
         gigabytes: Upper bound for all of it, on disk; with 0 it is looked at and does not grow.
     """
 
@@ -91,33 +93,40 @@ class CanvasStore:
             shape: Of a canvas.
 
         Raises:
-            OutputError: It cannot be made, or is damaged.
+            OutputError: It cannot be made or read, or is damaged.
         """
         self.folder = plan.folder
         self.shape = shape
         self.bytes_each = 2 * math.prod(shape)
-        self._parts: list[_Part] = []
-        known = self._open_parts()
-        missing = list(dict.fromkeys(key for key in keys if key not in known))
-        taken = sum(part.num_bytes for part in self._parts)
-        room = max(0, int(plan.gigabytes * 1e9) - taken) // self.bytes_each
-        if missing and room:
-            self._add_part(missing[:room], known)
-        if plan.gigabytes and room < len(missing):
-            logger.warning(
-                "%s has no room for %d of %d images, which are decoded again each time: raise"
-                " data.store_gb",
-                *(plan.folder, len(missing) - room, len(keys)),
-            )
-        self.places = [known.get(key) for key in keys]
+        if plan.gigabytes:
+            with output_errors(self.folder):
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with taking_turns(self.folder / _LOCK) as is_alone:
+            if is_alone and plan.gigabytes:
+                with suppress(OutputError):  # a draft of another user costs its disk only
+                    remove_drafts(self.folder)
+            parts = find_parts(self.folder)
+            known = _places(parts)
+            self._grow(plan, keys, parts, known)
+            self.places = [known.get(key) for key in keys]
+            used = {place.part for place in self.places if place}
+            self._parts = {number: parts[number].open() for number in sorted(used)}
+        self._unused = [part.folder for number, part in enumerate(parts) if number not in used]
         self._writes = True
 
     def get(self, row: int) -> Tensor | None:
-        """Return a canvas; None if it is not there, or damaged."""
+        """Return a canvas; None if it is not there, or damaged.
+
+        Raises:
+            OutputError: The disk has a problem.
+        """
         place = self.places[row]
         if place is None:
             return None
-        pixels = self._parts[place.part].read(place.row)
+        try:
+            pixels = self._parts[place.part].read(place.row)
+        except OSError as error:
+            raise self._unreadable(error) from error
         if pixels is None:
             return None
         return torch.frombuffer(pixels, dtype=torch.uint16).view(self.shape)
@@ -132,107 +141,73 @@ class CanvasStore:
         if place is None or not self._writes:
             return
         try:
-            self._parts[place.part].write(place.row, canvas.contiguous().numpy().tobytes())
+            pixels = canvas.contiguous().numpy().data.cast("B")
+            self._parts[place.part].write(place.row, pixels)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            reason = _ENDS_WRITING.get(error.errno or 0)
+            if reason is None:
                 raise OutputError(f"cannot write {self.folder}: {error.strerror}") from error
             self._writes = False
-            logger.warning("%s: disk full; what is missing is decoded each time", self.folder)
+            logger.warning("%s: %s; what is missing is decoded each time", self.folder, reason)
 
     def count(self) -> int:
         """Return how many rows of the data set are complete."""
-        marks = [part.marks() for part in self._parts]
+        marks = {number: part.marks() for number, part in self._parts.items()}
         return sum(bool(marks[place.part][place.row]) for place in self.places if place)
 
     def verify(self) -> Check:
-        """Read all rows of the data set."""
+        """Read all rows of the data set.
+
+        Raises:
+            OutputError: The disk has a problem.
+        """
         found = {"complete": 0, "missing": 0, "damaged": 0}
         for place in self.places:
-            state = "missing" if place is None else self._parts[place.part].check(place.row)
+            try:
+                state = "missing" if place is None else self._parts[place.part].check(place.row)
+            except OSError as error:
+                raise self._unreadable(error) from error
             found[state] += 1
         return Check(**found)
 
     def prune(self) -> int:
-        """Delete the parts of which this data set uses nothing; return their number."""
-        used = {place.part for place in self.places if place}
-        unused = [part for number, part in enumerate(self._parts) if number not in used]
-        with output_errors(self.folder):
-            for part in unused:
-                shutil.rmtree(part.folder)
+        """Delete the parts of which this data set uses nothing; return their number.
+
+        Raises:
+            OutputError: One cannot be deleted.
+        """
+        with taking_turns(self.folder / _LOCK):
+            unused = [folder for folder in self._unused if folder.is_dir()]
+            for folder in unused:
+                remove_folder(folder)
+        self._unused.clear()
         return len(unused)
 
-    def _open_parts(self) -> dict[bytes, Place]:
-        known: dict[bytes, Place] = {}
-        for path in sorted(self.folder.glob("[!.]*/keys.npy")):
-            part = _Part(path.parent)
-            for row, key in enumerate(part.keys):
-                known.setdefault(key, Place(len(self._parts), row))
-            self._parts.append(part)
-        return known
+    def _unreadable(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot read {self.folder}: {error.strerror}")
 
-    def _add_part(self, keys: list[bytes], known: dict[bytes, Place]) -> None:
-        name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
-        _make_part(self.folder / name, keys, self.shape)
-        known |= {key: Place(len(self._parts), row) for row, key in enumerate(keys)}
-        self._parts.append(_Part(self.folder / name))
-
-
-class _Part:
-    """Files of one part, read and written at given places: no shared place, no mapping."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            keys = np.load(folder / "keys.npy")
-            self.keys = [key.tobytes() for key in keys]
-            self._pixels, shape = _open_array(folder / "canvases.npy")
-            self._marks, _ = _open_array(folder / "marks.npy")
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{folder}: not a part of a store; delete it") from error
-        self._bytes_each = 2 * math.prod(shape[1:])
-        self.num_bytes = self._bytes_each * len(keys)
-
-    def marks(self) -> NDArray[np.uint64]:
-        handle, start = self._marks
-        return np.frombuffer(os.pread(handle, _MARK_BYTES * len(self.keys), start), np.uint64)
-
-    def read(self, row: int) -> bytearray | None:
-        mark = self._mark(row)
-        if not mark:
-            return None
-        handle, start = self._pixels
-        pixels = bytearray(self._bytes_each)
-        read = os.preadv(handle, [pixels], start + row * self._bytes_each)
-        return pixels if read == self._bytes_each and _mark_of(pixels) == mark else None
-
-    def write(self, row: int, pixels: bytes) -> None:
-        for (handle, start), size, values in (
-            (self._pixels, self._bytes_each, pixels),
-            (self._marks, _MARK_BYTES, _mark_of(pixels).to_bytes(_MARK_BYTES, "little")),
-        ):
-            if os.pwrite(handle, values, start + row * size) < size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def check(self, row: int) -> str:
-        if not self._mark(row):
-            return "missing"
-        if self.read(row) is not None:
-            return "complete"
-        handle, start = self._marks
-        os.pwrite(handle, bytes(_MARK_BYTES), start + row * _MARK_BYTES)
-        return "damaged"
-
-    def _mark(self, row: int) -> int:
-        handle, start = self._marks
-        return int.from_bytes(os.pread(handle, _MARK_BYTES, start + row * _MARK_BYTES), "little")
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.folder,)
-
-    def __del__(self) -> None:
-        for name in ("_pixels", "_marks"):
-            if name in self.__dict__:
-                os.close(self.__dict__[name][0])
+    def _grow(
+        self, plan: StorePlan, keys: Sequence[bytes], parts: list[Part], known: dict[bytes, Place]
+    ) -> None:
+        """Add a part for what is not known, as far as there is room."""
+        missing = list(dict.fromkeys(key for key in keys if key not in known))
+        if not missing or not plan.gigabytes:
+            return
+        taken = sum(part.num_bytes for part in parts)
+        room = max(0, int(plan.gigabytes * 1e9) - taken) // self.bytes_each
+        reason, way_out = "has no room for", "raise data.store_gb"
+        if not os.access(self.folder, os.W_OK):
+            room, reason, way_out = 0, "may not be written and lacks", "name another data.store"
+        added = missing[:room]
+        if added:
+            name = hashlib.blake2b(b"".join(added), digest_size=8).hexdigest()
+            known |= {key: Place(len(parts), row) for row, key in enumerate(added)}
+            parts.append(make_part(self.folder / name, added, self.shape))
+        if room < len(missing):
+            logger.warning(
+                "%s %s %d of %d images, which are decoded again each time: %s",
+                *(self.folder, reason, len(missing) - room, len(keys), way_out),
+            )
 
 
 def canvas_key(settings: str, *parts: str | None) -> bytes:
@@ -243,26 +218,17 @@ def canvas_key(settings: str, *parts: str | None) -> bytes:
         parts: All that tells the image apart from others, and from itself before it changed.
     """
     text = "\0".join([settings, *("" if part is None else f"={part}" for part in parts)])
-    return hashlib.blake2b(text.encode(), digest_size=_KEY_BYTES).digest()
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
 
 
-def _make_part(folder: Path, keys: list[bytes], shape: tuple[int, ...]) -> None:
-    try:
-        with whole_folder(folder) as draft:
-            np.save(draft / "keys.npy", np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
-            np.save(draft / "marks.npy", np.zeros(len(keys), "<u8"))
-            pixels = (len(keys), *shape)
-            np.lib.format.open_memmap(draft / "canvases.npy", "w+", "<u2", pixels).flush()
-    except OutputError:
-        if not folder.is_dir():  # else another process was quicker
-            raise
-
-
-def _open_array(path: Path) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """Return handle and start of the values, and the shape."""
-    array = np.load(path, mmap_mode="r")
-    return (os.open(path, os.O_RDWR), int(array.offset)), array.shape
-
-
-def _mark_of(pixels: bytes | bytearray) -> int:
-    return _COMPLETE + zlib.crc32(pixels)
+def _places(parts: list[Part]) -> dict[bytes, Place]:
+    """Return where each key lies: where it is filled, else where it can be."""
+    known: dict[bytes, Place] = {}
+    empty: dict[bytes, Place] = {}
+    for number, part in enumerate(parts):
+        for row, (key, mark) in enumerate(zip(part.keys(), part.marks().tolist(), strict=True)):
+            if mark:
+                known.setdefault(key, Place(number, row))
+            elif part.is_writable:
+                empty.setdefault(key, Place(number, row))
+    return empty | known

@@ -3,13 +3,20 @@
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
-from medssl.manifest_paths import decode_path, encode_path
-from medssl.sources.archives import Entry, is_archive, is_packed_whole, list_archive
-from medssl.sources.remote import list_remote
+from medssl.manifest_paths import decode_path, encode_path, is_remote
+from medssl.sources.archives import (
+    Entry,
+    in_archive,
+    is_archive,
+    is_packed_whole,
+    list_archive,
+)
+from medssl.sources.remote import describe_remote, list_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,7 @@ def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]
     found: list[Found] = []
     aside: list[SetAside] = []
     for entry in list_remote(folder):
-        stamp = key.hash("stamp", str(entry.size), entry.mark)
-        _add(entry, encode_path(entry.name), stamp, found, aside)
+        _add(entry, encode_path(entry.name), _stamp_of_entry(entry, key), found, aside)
     return sorted(found, key=lambda item: item.path), aside
 
 
@@ -126,6 +132,46 @@ def _add(entry: Entry, path: str, stamp: str, found: list[Found], aside: list[Se
 def stamp_of(status: os.stat_result, key: SiteKey) -> str:
     """Return what changes when the file does."""
     return key.hash("stamp", str(status.st_size), str(status.st_mtime_ns))
+
+
+def current_stamp(root: Path, path: str, key: SiteKey) -> str | None:
+    """Return the stamp that a scan would give a file now; None if it is not there.
+
+    Args:
+        root: Of the scan.
+        path: As the manifest has it; the file may be in an archive.
+        key: Of the scan.
+    """
+    file = root / decode_path(path)
+    if is_remote(root):
+        entry = describe_remote(file)
+        return entry and _stamp_of_entry(entry, key)
+    if in_archive(path):
+        for archive in file.parents:
+            if archive.is_file():
+                within = encode_path(os.path.relpath(archive, root).replace(os.sep, "/"))
+                stamp = _stamp_at(archive, key)
+                return stamp and _stamps_within(archive, Found(within, stamp), key).get(path)
+    return _stamp_at(file, key)
+
+
+def _stamp_of_entry(entry: Entry, key: SiteKey) -> str:
+    return key.hash("stamp", str(entry.size), entry.mark)
+
+
+def _stamp_at(file: Path, key: SiteKey) -> str | None:
+    try:
+        return stamp_of(file.stat(), key)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _stamps_within(archive: Path, file: Found, key: SiteKey) -> dict[str, str]:
+    """Keep the last ones; an archive that has changed has another stamp."""
+    found: list[Found] = []
+    look_into(archive, file, found, [], key)
+    return {each.path: each.stamp for each in found}
 
 
 def _look(

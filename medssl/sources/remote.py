@@ -112,6 +112,19 @@ def list_remote(folder: Path) -> list[Entry]:
     return entries
 
 
+def describe_remote(path: Path) -> Entry | None:
+    """Describe one file as `list_remote` does; None if it is not there, or the store does not say.
+
+    Raises:
+        ConfigError: As `require_usable`.
+    """
+    system, name = _open(path)
+    try:
+        return _entry(name, _repeated(lambda: system.info(name)))
+    except (OSError, _UnansweredError):
+        return None
+
+
 def fetch(path: Path, target: Path) -> None:
     """Write a file of a remote folder to `target`.
 

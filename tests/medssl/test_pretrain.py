@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,6 +306,17 @@ def test_fewer_images_than_the_usual_batch_make_a_batch_of_all(data: Path) -> No
 def test_several_processes_want_a_scanned_folder(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, "run.devices=2")
     with pytest.raises(ConfigError, match=r"run `medssl scan .* first .*, or set run\.devices=1"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_several_processes_want_a_scanned_archive(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.txt").write_text("1")
+    archive = shutil.make_archive(str(tmp_path / "all"), kind, tmp_path / "d")
+    config = tiny_config(Path(archive), "run.devices=2")
+    with pytest.raises(ConfigError, match=r"need a scanned archive; run `medssl scan .* first"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -30,7 +30,7 @@ from medssl.pretrain import pretrain
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from sslcore.errors import OutputError
-from tests.medssl.tiny_run import tiny_config, use_tiny_backbone, write_tiny_data
+from tests.medssl.tiny_run import tiny_config, use_tiny_backbone
 
 SHAPE = (1, 4, 5)
 ROOM = 1.0  # gigabytes
@@ -83,7 +83,7 @@ def test_what_was_stored_is_read_back_by_whoever_opens_the_store(tmp_path: Path)
     turned = CanvasStore(plan, keys("c", "d", "b"), SHAPE)
     assert torch.equal(turned.get(0), canvas(2))  # type: ignore[arg-type]
     assert turned.get(1) is None
-    assert len(list((tmp_path / "s").iterdir())) == 2
+    assert len(list((tmp_path / "s").glob("[!.]*"))) == 2
     copy = pickle.loads(pickle.dumps(turned))
     assert torch.equal(copy.get(2), canvas(1))
 
@@ -251,7 +251,7 @@ def test_several_processes_fill_one_store(tmp_path: Path) -> None:
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len(list((tmp_path / "s").iterdir())) == 1
+    assert len(list((tmp_path / "s").glob("[!.]*"))) == 1
     store = CanvasStore(plan, keys(*map(str, range(200))), SHAPE)
     assert tuple(store.verify()) == (200, 0, 0)
     assert all(torch.equal(store.get(row), canvas(row)) for row in range(200))  # type: ignore[arg-type]
@@ -334,7 +334,8 @@ def test_runs_with_and_without_a_store_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_tiny_backbone(monkeypatch)
-    data = write_tiny_data(tmp_path)
+    folder(tmp_path, 24)
+    data = tmp_path / "m.parquet"
     settings = ("run.steps=4", "data.cache_gb=0")
     plain = pretrain(tiny_config(data, *settings), tmp_path / "plain")
     filled = tiny_config(data, *settings, f"data.store={tmp_path / 'store'}")

@@ -1,6 +1,10 @@
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,9 @@ from sslcore.files import (
     in_use,
     new_parents,
     remove_drafts,
+    remove_folder,
     require_new_folder,
+    taking_turns,
     whole_file,
     whole_folder,
     write_text,
@@ -78,13 +84,65 @@ def test_a_folder_never_replaces_another(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "box").iterdir()] == ["old"]
 
 
-def test_a_draft_of_a_killed_process_with_the_same_number_is_no_obstacle(tmp_path: Path) -> None:
-    stale = tmp_path / f".box.{os.getpid()}.draft"
-    stale.mkdir()
-    (stale / "half").write_text("1")
-    with whole_folder(tmp_path / "box") as draft:
-        (draft / "a").write_text("1")
-    assert [path.name for path in (tmp_path / "box").iterdir()] == ["a"]
+def test_two_that_write_one_folder_at_once_do_not_share_a_draft(tmp_path: Path) -> None:
+    """Process numbers do not tell them apart: two containers may have the same."""
+    path = tmp_path / "box"
+    stack = ExitStack()
+    late = stack.enter_context(whole_folder(path))
+    (late / "a").write_text("late")
+    with whole_folder(path) as early:
+        (early / "a").write_text("early")
+    assert (late / "a").read_text() == "late"
+    with pytest.raises(OutputError, match="cannot write"):
+        stack.close()
+    assert (path / "a").read_text() == "early"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_disappears_before_its_files_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "box"
+    path.mkdir()
+    (path / "a").write_text("1")
+    deleted: list[Path] = []
+
+    def look(folder: Path) -> None:
+        assert not path.exists()
+        assert (folder / "a").read_text() == "1"
+        deleted.append(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", look)
+    remove_folder(path)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == deleted
+    remove_drafts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match=r"cannot write .*box: No such file"):
+        remove_folder(path)
+
+
+def test_turns_are_taken_one_after_another(tmp_path: Path) -> None:
+    file, inside, seen = tmp_path / ".lock", threading.Event(), []
+
+    def late() -> None:
+        inside.set()
+        with taking_turns(file) as is_alone:
+            seen.append((is_alone, "late"))
+
+    thread = threading.Thread(target=late)
+    with taking_turns(file) as is_alone:
+        thread.start()
+        assert inside.wait(60)
+        handle = os.open(file, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+        seen.append((is_alone, "early"))
+    thread.join(60)
+    assert seen == [(True, "early"), (True, "late")]
+    with taking_turns(tmp_path / "missing" / ".lock") as is_alone:
+        assert not is_alone
 
 
 def test_drafts_are_removed_and_nothing_else(tmp_path: Path) -> None:
