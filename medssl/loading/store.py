@@ -29,7 +29,7 @@ from torch import Tensor
 
 from medssl.loading.store_part import KEY_BYTES, Part, find_parts, make_part
 from sslcore.errors import OutputError
-from sslcore.files import output_errors, remove_drafts, remove_folder, taking_turns
+from sslcore.files import output_errors, remove_drafts, remove_folder, require_local, taking_turns
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class CanvasStore:
         self.folder = plan.folder
         self.shape = shape
         self.bytes_each = 2 * math.prod(shape)
+        require_local(self.folder)
         if plan.gigabytes:
             with output_errors(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
