@@ -16,6 +16,7 @@ from sslcore.methods.simclr import SimCLRConfig
 from sslcore.training.settings import OptimConfig, RunConfig
 
 Dims = Literal[2, 3]
+Slab = Literal[1, 3]
 Stem = Literal["auto", "small", "medium", "large"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
 StainMethod = Literal["macenko", "vahadane", "reinhard"]
@@ -40,6 +41,11 @@ class DataConfig(Section):
     dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
+    slab: Slab = Field(
+        1,
+        description="3 gives each slice of a volume those before and after it as channels (2.5-D),"
+        " with dims 2; images in no volume are left out",
+    )
     spacing_mm: float | None = Field(
         None,
         gt=0,
@@ -147,6 +153,7 @@ class PretrainConfig(Section):
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "data.path": ("data.channels", "data.canvas", "views.preset"),
     "data.dims": ("data.canvas",),
+    "data.slab": ("data.channels", "data.canvas"),
     "data.spacing_mm": ("data.canvas",),
     "image_size": ("data.canvas", "backbone.stem", "views.local_size"),
     "method.name": (

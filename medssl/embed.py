@@ -51,7 +51,7 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
     found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
-    manifest = as_samples(found, encoder.spec.dims)
+    manifest = as_samples(found, encoder.spec.dims, encoder.spec.slab)
     with Progress("embed") as progress:
         if warning := unfinished(run):
             progress.note(warning)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from medssl.backbone import Backbone
-from medssl.config import Dims, Preset, PretrainConfig, StainMethod, Stem, Window
+from medssl.config import Dims, Preset, PretrainConfig, Slab, StainMethod, Stem, Window
 from medssl.hub_backbones import describe_hub_backbone
 from medssl.run_data import choose_backbone, image_shape
 from sslcore.errors import CheckpointError
@@ -35,6 +35,7 @@ class EncoderSpec:
         dims: 2 for images, 3 for volumes.
         stain: See `medssl.transforms.stain_normalisation`.
         spacing_mm: Of volumes; None where they are made to fill the canvas.
+        slab: Slices that an image is made of, 1 or 3.
     """
 
     backbone: str
@@ -55,6 +56,7 @@ class EncoderSpec:
     dims: Dims = 2
     stain: StainMethod | None = None
     spacing_mm: float | None = None
+    slab: Slab = 1
 
     @classmethod
     def of_run(
@@ -84,6 +86,7 @@ class EncoderSpec:
             dims=config.data.dims,
             stain=config.data.stain,
             spacing_mm=config.data.spacing_mm,
+            slab=config.data.slab,
         )
 
 

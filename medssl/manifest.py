@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
@@ -76,14 +76,21 @@ class Manifest:
         root: Absolute folder, or a remote one: see `medssl.sources.remote`.
         private: Name of the table that holds its paths, if files are to hold keys instead; see
             `medssl.private_paths`. In memory the paths are always there.
-        slices: Rows of all slices, where `rows` has one row for each volume; see
+        slices: Rows of all slices, where a row of `rows` stands for several of them; see
             `medssl.volumes.samples`.
+        slab: How many of them, if not the whole volume.
     """
 
     rows: pl.DataFrame
     root: Path
     private: str | None = None
     slices: pl.DataFrame | None = None
+    slab: Literal[1, 3] = 1
+
+    @property
+    def holds_volumes(self) -> bool:
+        """Whether a row stands for a whole volume."""
+        return self.slices is not None and self.slab == 1
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -54,7 +54,8 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Predic
     require_parquet(out)
     classifier = load_classifier(results, device=torch.device(choose_device(config.device)))
     found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
-    manifest = as_samples(found, classifier.encoder.spec.dims)
+    spec = classifier.encoder.spec
+    manifest = as_samples(found, spec.dims, spec.slab)
     with Progress("predict") as progress:
         table, failures = prediction_table(classifier, manifest, config.batch_size, progress)
         if failures:

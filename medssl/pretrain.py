@@ -19,13 +19,8 @@ from medssl.health import build_monitor
 from medssl.loading.dataset import DecodedBatch, build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import read_manifest, write_manifest
-from medssl.run_data import (
-    check_micro_batch,
-    check_names,
-    open_data,
-    require_scanned,
-    resolve,
-)
+from medssl.run_checks import check_micro_batch, check_names
+from medssl.run_data import open_data, require_scanned, resolve
 from medssl.run_folder import RunFolder, require_same_config
 from medssl.run_parts import RunParts, assemble, describe
 from medssl.sources.remote import require_usable

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from medssl.backbones import KNOWN, choose_stem, side_multiple, takes_patches
+from medssl.backbones import choose_stem, side_multiple, takes_patches
 from medssl.config import DataConfig, Dims, Preset, PretrainConfig
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
 from medssl.loading.canvas import choose_canvas, choose_channels
 from medssl.manifest import Manifest, read_manifest
 from medssl.manifest_paths import absolute, as_written, is_remote
-from medssl.run_folder import RunFolder
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources.archives import is_archive
@@ -82,13 +81,13 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
         DataError: Volumes are wanted, and there are none: see `as_samples`.
     """
     excluded = pl.col("modality").is_in(list(data.exclude_modalities))
-    used = as_samples(manifest, data.dims).where(~excluded.fill_null(value=False))
+    used = as_samples(manifest, data.dims, data.slab).where(~excluded.fill_null(value=False))
     return used if data.allow_burned_in else used.where(pl.col("burned_in").is_null())
 
 
 def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     """Say how many images were left out because they may show text; None if it is none."""
-    count = as_samples(manifest, data.dims).rows["burned_in"].count()
+    count = as_samples(manifest, data.dims, data.slab).rows["burned_in"].count()
     if not count or data.allow_burned_in:
         return None
     return (
@@ -123,27 +122,10 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
     return used
 
 
-def check_names(config: PretrainConfig) -> None:
-    """Raise `ConfigError` for an unknown backbone, before any time is spent on data."""
-    name = choose_backbone(config)
-    known = (*KNOWN, *HUB_KNOWN)
-    if name not in known:
-        raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, known)}")
-    if config.data.dims == 3:
-        _check_volumes(config, name)
-    weights = config.backbone.weights
-    if weights and name not in HUB_KNOWN and not RunFolder(Path(weights)).encoder.exists():
-        raise ConfigError(
-            f"backbone.weights {weights}: {name} takes the folder of an earlier run; those of"
-            f" transformers are for {', '.join(HUB_KNOWN)}, set backbone.name"
-        )
-
-
 def _choose_canvas(config: PretrainConfig, rows: Manifest) -> int:
     """Return the side by the size of images; of the view itself where it stands for a length."""
-    if config.data.spacing_mm is None:
-        return choose_canvas(rows, config.image_size)
-    return config.image_size
+    has_scale = config.data.spacing_mm is not None
+    return config.image_size if has_scale else choose_canvas(rows, config.image_size)
 
 
 def _check_kind(data: DataConfig, channels: int) -> None:
@@ -151,31 +133,11 @@ def _check_kind(data: DataConfig, channels: int) -> None:
     stain, dims = data.stain, data.dims
     if data.spacing_mm is not None and dims == 2:
         raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
+    if data.slab == 3 and (dims == 3 or channels == 1 or stain):
+        raise ConfigError("data.slab 3 is for dims 2, 3 channels and no stain; leave one out")
     if stain and (channels != 3 or dims == 3):
         held = "volumes" if dims == 3 else "images without colour"
         raise ConfigError(f"data.stain {stain} is for sections, not for {held}; leave it out")
-
-
-def _check_volumes(config: PretrainConfig, name: str) -> None:
-    if name in HUB_KNOWN:
-        raise ConfigError(
-            f"backbone.name {name} is for images; volumes (data.dims 3) need one of"
-            f" {', '.join(KNOWN)}"
-        )
-    if config.method.needs_squares:
-        raise ConfigError(
-            f"method.name {config.method.name} is for images; volumes (data.dims 3) need another"
-            " method, such as simclr or mae"
-        )
-
-
-def check_micro_batch(config: PretrainConfig) -> None:
-    """Raise `ConfigError` for a micro-batch that the method would go past."""
-    if config.run.micro_batch is not None and config.method.needs_tokens:
-        raise ConfigError(
-            f"run.micro_batch {config.run.micro_batch}: {config.method.name} reads the patches of"
-            " whole batches; leave it out, or lower run.batch_size"
-        )
 
 
 def choose_backbone(config: PretrainConfig) -> str:
@@ -202,7 +164,8 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     """
     data, run = config.data, config.run
     rows = training_rows(manifest, data)
-    channels = choose_channels(rows) if data.channels == "auto" else data.channels
+    chosen = 3 if data.slab == 3 else choose_channels(rows)
+    channels = chosen if data.channels == "auto" else data.channels
     _check_kind(data, channels)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"

@@ -65,7 +65,7 @@ class RunParts:
 def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     """Build the parts from the files in `folder`; every process does the same."""
     config = folder.read_config()
-    every = as_samples(read_manifest(folder.manifest), config.data.dims)
+    every = as_samples(read_manifest(folder.manifest), config.data.dims, config.data.slab)
     manifest = training_rows(every, config.data)
     channels, _ = image_shape(config)
     dataset = open_images(manifest, config)

@@ -102,7 +102,7 @@ def gather_cohort(
     """
     settings = run.read_config().data
     given = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
-    manifest = as_samples(_label(given, config), settings.dims)
+    manifest = as_samples(_label(given, config), settings.dims, settings.slab)
     every = usable_images(manifest, settings)
     labelled = every.where(pl.col("label").is_not_null())
     hidden = tell_burned_in(manifest, settings)

@@ -79,7 +79,8 @@ def distill(
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     teacher = load_classifier(results, device=fabric.device)
     spec = student_spec(teacher.spec, config)
-    labelled = as_samples(read_manifest(results / "manifest.parquet"), spec.dims)
+    known = as_samples(read_manifest(results / "manifest.parquet"), spec.dims, spec.slab)
+    labelled = known.where(pl.col("label").is_not_null())
     described = _read_metrics(results / "metrics.json")
     _require_unseen_test(labelled, teacher)
     by_patient = described["split"] != "image"
@@ -156,7 +157,7 @@ def _unlabelled(
     folder = RunFolder(run)
     if data is not None:
         given = open_data(data, progress=progress)
-        images = as_samples(given, 2 if labelled.slices is None else 3)
+        images = as_samples(given, 3 if labelled.holds_volumes else 2, labelled.slab)
         if folder.config.exists():
             images = usable_images(images, folder.read_config().data)
     elif folder.manifest.exists():

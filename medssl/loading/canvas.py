@@ -37,7 +37,7 @@ def choose_canvas(manifest: Manifest, image_size: int) -> int:
     Somewhat larger than the view, but not larger than the largest image: images are not enlarged
     before the crop does it.
     """
-    of_volumes = ["slices"] if manifest.slices is not None else []
+    of_volumes = ["slices"] if manifest.holds_volumes else []
     sides = manifest.rows.select("rows", "columns", *of_volumes).max_horizontal().max()
     longest = int(sides) if isinstance(sides, int) else image_size
     return max(8, min(math.ceil(image_size * MARGIN), longest))

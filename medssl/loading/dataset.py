@@ -10,7 +10,6 @@ any loss when several processes train together, where all must hold equally many
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Self, cast
 
 import polars as pl
@@ -24,11 +23,13 @@ from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
 from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
+from medssl.loading.slab_canvas import SlabReader
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
+from medssl.volumes.samples import parts_of
 from sslcore.cores import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -91,13 +92,15 @@ class CanvasDataset(Dataset[Tensor]):
             OutputError: The store cannot be made.
             ConfigError: There is a store, and the site key cannot be read.
         """
-        self._shape = (channels, *[canvas] * (2 if manifest.slices is None else 3))
+        self._shape = (channels, *[canvas] * (3 if manifest.holds_volumes else 2))
         form = {"canvas": canvas, "channels": channels}
-        self._reader = (
-            CanvasReader(manifest, **form, window=window, stain=stain)
-            if manifest.slices is None
-            else VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
-        )
+        self._reader: CanvasReader | VolumeReader | SlabReader
+        if manifest.holds_volumes:
+            self._reader = VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
+        elif manifest.slices is not None:
+            self._reader = SlabReader(manifest, canvas=canvas, window=window)
+        else:
+            self._reader = CanvasReader(manifest, **form, window=window, stain=stain)
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
         self.store = None
@@ -212,13 +215,9 @@ def _keys(manifest: Manifest, settings: str) -> list[bytes]:
     if manifest.slices is None:
         rows = manifest.rows.with_columns(told).select(pl.col(names).cast(pl.String)).iter_rows()
         return [canvas_key(settings, *row) for row in rows]
+    known = replace(manifest, slices=manifest.slices.with_columns(told))
     placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
-    slices = manifest.slices.sort("volume", "slice").with_columns(told).select(placed).iter_rows()
-    found = {
-        volume: canvas_key(settings, *map(repr, rows))
-        for volume, rows in groupby(slices, lambda row: row[0])
-    }
-    return [found[volume] for volume in manifest.rows["volume"]]
+    return [canvas_key(settings, *map(repr, parts)) for parts in parts_of(known, placed)]
 
 
 class _StepReader(Dataset[DecodedBatch]):

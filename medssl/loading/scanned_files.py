@@ -1,12 +1,9 @@
 """Whether the files of an image are still those that were scanned."""
 
-from itertools import groupby
-
-import polars as pl
-
 from medssl.identity import SiteKey, key_file, load_site_key
 from medssl.manifest import Manifest
 from medssl.scanning.walk import current_stamp
+from medssl.volumes.samples import parts_of
 
 
 class ScannedFiles:
@@ -20,16 +17,7 @@ class ScannedFiles:
         """
         self._root = manifest.root
         self._key = _key_of(manifest)
-        self._files: list[tuple[tuple[str, str], ...]]
-        if manifest.slices is None:
-            self._files = [((path, stamp),) for path, stamp in _rows(manifest.rows)]
-        else:
-            slices = _rows(manifest.slices.sort("volume"), "volume")
-            found = {
-                name: tuple({(path, stamp) for _, path, stamp in rows})
-                for name, rows in groupby(slices, lambda row: row[0])
-            }
-            self._files = [found[name] for name in manifest.rows["volume"]]
+        self._files = [set(parts) for parts in parts_of(manifest, ("path", "stamp"))]
 
     def are_unchanged(self, row: int) -> bool:
         """Tell whether all files of a row have their stamps of the scan.
@@ -39,12 +27,8 @@ class ScannedFiles:
         """
         key = self._key
         return key is not None and all(
-            current_stamp(self._root, path, key) == stamp for path, stamp in self._files[row]
+            current_stamp(self._root, str(path), key) == stamp for path, stamp in self._files[row]
         )
-
-
-def _rows(table: pl.DataFrame, *names: str) -> list[tuple[str, ...]]:
-    return table.select(*names, "path", "stamp").rows()
 
 
 def _key_of(manifest: Manifest) -> SiteKey | None:

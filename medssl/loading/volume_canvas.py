@@ -38,16 +38,13 @@ class VolumeReader:
         spacing_mm: float | None = None,
     ) -> None:
         """Prepare to read cubes of `channels` x `canvas` x `canvas` x `canvas`."""
-        if manifest.slices is None:
-            raise TypeError("expected a manifest of volumes, see medssl.volumes.samples")
         self.root = manifest.root
         self.is_array = bool((manifest.rows["kind"] == "npz").all())
         self._canvas = canvas
         self._channels = channels
         self._window = window
         self._spacing_mm = spacing_mm
-        kept = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
-        found = {rows["volume"][0]: Slices.of(rows) for rows in volumes_of(kept)}
+        found = volumes_by_name(manifest)
         self._volumes = [found[name] for name in manifest.rows["volume"]]
 
     def read(self, index: int) -> Tensor:
@@ -58,22 +55,41 @@ class VolumeReader:
                 none.
         """
         slices = self._volumes[index]
-        values = slices.read(self.root)
-        shown = show_volume(
-            values,
-            self._window,
-            modality=slices.modality,
-            bits=slices.bits,
-            in_suv=slices.in_suv,
-        )
-        if slices.photometric == "MONOCHROME1":
-            shown = 1 - shown
+        shown = read_shown(slices, self.root, self._window)
         first = self.root / decode_path(slices.images[0][0])
         if self._spacing_mm is not None and slices.geometry.spacing_mm is None:
             raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
         turned, spacing = _turned(first, shown, slices.geometry)
         cube = to_cube(turned, spacing, self._canvas, self._spacing_mm)
         return cube.expand(self._channels, -1, -1, -1).contiguous()
+
+
+def volumes_by_name(manifest: Manifest) -> dict[str, Slices]:
+    """Collect what reading the volumes behind the rows of a manifest needs.
+
+    Raises:
+        TypeError: It is one of images.
+    """
+    if manifest.slices is None:
+        raise TypeError("expected a manifest of volumes, see medssl.volumes.samples")
+    kept = manifest.slices.join(manifest.rows.select("volume"), on="volume", how="semi")
+    return {rows["volume"][0]: Slices.of(rows) for rows in volumes_of(kept)}
+
+
+def read_shown(slices: Slices, root: Path, window: Window) -> npt.NDArray[np.float32]:
+    """Return slices as they are shown, all alike, `[slices, rows, columns]`, 0 to 1.
+
+    Raises:
+        IngestError: One of them cannot be read any more.
+    """
+    shown = show_volume(
+        slices.read(root),
+        window,
+        modality=slices.modality,
+        bits=slices.bits,
+        in_suv=slices.in_suv,
+    )
+    return 1 - shown if slices.photometric == "MONOCHROME1" else shown
 
 
 def to_cube(

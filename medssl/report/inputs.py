@@ -105,7 +105,7 @@ def _gallery(manifest: Manifest | None, config: PretrainConfig | None) -> Manife
     """Return what pictures are taken from: of volumes their middle slices."""
     if manifest is None or config is None:
         return manifest
-    return as_samples(manifest, config.data.dims)
+    return as_samples(manifest, config.data.dims, config.data.slab)
 
 
 def _find_run(folder: Path, name: str) -> Path | None:

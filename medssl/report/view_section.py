@@ -48,6 +48,8 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
     )
     if config.data.dims == 3:
         lead += " It saw whole volumes; the pictures are their middle slices."
+    if config.data.slab == 3:
+        lead += " It saw each slice with those before and after it, which are not in the pictures."
     caption = (
         f"Left: the image as it is read. Right: the very views of it in the first"
         f" {writing.count(_EPOCHS, 'epoch')}, two each. If a view no longer shows what the"
@@ -58,7 +60,7 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
 
 def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[Strip, ...]:
     channels, _ = image_shape(config)
-    dims = config.data.dims
+    dims, slab = config.data.dims, config.data.slab
     dataset = open_images(manifest, config, cache_gb=0)
     maker = build_views(config.views, config.views.preset, config.image_size, channels, dims=dims)
     strips = []
@@ -74,16 +76,18 @@ def _strips(config: PretrainConfig, manifest: Manifest, sources: int) -> tuple[S
             for view in maker(pixels, index, seed=config.run.seed, epoch=epoch).views
         ]
         key = words.short(manifest.rows["sample"][row])
-        whole = _plane(to_unit(pixels[0])).numpy()
+        whole = _plane(to_unit(pixels[0]), slab).numpy()
         lead = picture(to_bytes(whole), alt=f"Image {key}", lines=(f"image {key}",))
         others = [
-            picture(to_bytes(_plane(view).numpy()), alt=f"View {number} of image {key}")
+            picture(to_bytes(_plane(view, slab).numpy()), alt=f"View {number} of image {key}")
             for number, view in enumerate(views, start=1)
         ]
         strips.append(Strip(lead, tuple(others)))
     return tuple(strips)
 
 
-def _plane(view: Tensor) -> Tensor:
-    """Return the middle slice of a volume, `[channels, rows, columns]`, and an image as it is."""
+def _plane(view: Tensor, slab: int) -> Tensor:
+    """Return the middle slice of a volume or slab, `[channels, rows, columns]`, else the image."""
+    if slab == 3:
+        return view[1:2]
     return view if view.ndim == 3 else view[:, view.shape[1] // 2]

@@ -22,7 +22,7 @@ from medssl.hub_backbones import (
 )
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
-from medssl.run_data import check_names
+from medssl.run_checks import check_names
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.modules.tokens import TokenEncoder
