@@ -111,7 +111,8 @@ def run(*words: object) -> None:
 @pytest.mark.slow
 def test_the_whole_line_takes_slabs(tmp_path: Path) -> None:
     manifest = scanned(tmp_path / "d", 6)
-    labels = manifest.rows.select("path", (pl.col("path").str.slice(0, 1)).cast(pl.Int32) % 2)
+    number = pl.col("path").str.slice(0, 1).cast(pl.Int32)
+    labels = manifest.rows.select("path", (number % 2).alias("label"))
     names = dict(labels.unique().iter_rows())
     table = "\n".join(["path,label", *(f"{path},{'ab'[label]}" for path, label in names.items())])
     (tmp_path / "labels.csv").write_text(table)
