@@ -82,14 +82,16 @@ def folder_splits(paths: list[str]) -> list[str | None]:
     Folders count, in any case of letters, as `SPLITS` lists them, and only if the data has a
     training folder and another one: a lone folder called "test" is no split.
     """
-    found = [_split_of(path) for path in paths]
+    folders = [path.rpartition("/")[0] for path in paths]
+    split_of = {folder: _split_of(folder) for folder in set(folders)}
+    found = [split_of[folder] for folder in folders]
     is_split = "train" in found and len({split for split in found if split}) > 1
     return found if is_split else [None] * len(paths)
 
 
-def _split_of(path: str) -> str | None:
-    folders = PurePosixPath(path).parts[:-1]
-    return next((SPLITS[name.lower()] for name in folders if name.lower() in SPLITS), None)
+def _split_of(folder: str) -> str | None:
+    names = folder.lower().split("/")
+    return next((SPLITS[name] for name in names if name in SPLITS), None)
 
 
 def _read(table: Path) -> pl.DataFrame:

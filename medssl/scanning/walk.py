@@ -13,6 +13,7 @@ from medssl.sources.archives import (
     Entry,
     in_archive,
     is_archive,
+    is_archive_name,
     is_packed_whole,
     list_archive,
 )
@@ -61,19 +62,20 @@ def walk(
     """
     found: list[Found] = []
     aside: list[SetAside] = []
-    folders = [str(root)]
+    folders, start = [str(root)], len(str(root).rstrip(os.sep)) + 1
+    own = {str(path) for path in skip}
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if Path(entry.path) in skip:
+                    if entry.path in own:
                         continue
-                    relative = encode_path(os.path.relpath(entry.path, root).replace(os.sep, "/"))
+                    relative = encode_path(entry.path[start:].replace(os.sep, "/"))
                     problem = _look(entry, root, folders)
                     if isinstance(problem, os.stat_result):
-                        stamp = stamp_of(problem, key)
-                        look_into(Path(entry.path), Found(relative, stamp), found, aside, key)
+                        file = Found(relative, stamp_of(problem, key))
+                        look_into(entry.path, file, found, aside, key)
                     elif problem is not None:
                         aside.append(SetAside(relative, *problem))
         except OSError as error:
@@ -99,9 +101,13 @@ def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]
 
 
 def look_into(
-    path: Path, file: Found, found: list[Found], aside: list[SetAside], key: SiteKey
+    place: str | Path, file: Found, found: list[Found], aside: list[SetAside], key: SiteKey
 ) -> None:
     """Add a file to `found`, or the files in it if it is an archive, or to `aside` why not."""
+    if not is_archive_name(str(place)):
+        found.append(file)
+        return
+    path = Path(place)
     if is_packed_whole(path):
         detail = "an archive that is packed as a whole; unpack it, or pack it as zip"
         aside.append(SetAside(file.path, Reason.UNSUPPORTED, detail, file.stamp))
