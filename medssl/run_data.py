@@ -17,7 +17,7 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import any_part, as_samples
 from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
@@ -82,12 +82,15 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
     """
     excluded = pl.col("modality").is_in(list(data.exclude_modalities))
     used = as_samples(manifest, data.dims, data.slab).where(~excluded.fill_null(value=False))
-    return used if data.allow_burned_in else used.where(pl.col("burned_in").is_null())
+    if data.allow_burned_in:
+        return used
+    return used.where(~pl.lit(any_part(used, pl.col("burned_in").is_not_null())))
 
 
 def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     """Say how many images were left out because they may show text; None if it is none."""
-    count = as_samples(manifest, data.dims, data.slab).rows["burned_in"].count()
+    images = as_samples(manifest, data.dims, data.slab)
+    count = any_part(images, pl.col("burned_in").is_not_null()).sum()
     if not count or data.allow_burned_in:
         return None
     return (
@@ -104,7 +107,8 @@ def training_rows(manifest: Manifest, data: DataConfig) -> Manifest:
     """
     used = usable_images(manifest, data)
     if data.splits is None:
-        used = used.where(pl.col("split").is_null() | (pl.col("split") != "test"))
+        is_test = (pl.col("split") == "test").fill_null(value=False)
+        used = used.where(~pl.lit(any_part(used, is_test)))
     else:
         present = sorted(manifest.rows["split"].drop_nulls().unique())
         for name in data.splits:

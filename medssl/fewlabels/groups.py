@@ -53,8 +53,10 @@ def patient_groups(rows: pl.DataFrame) -> IntArray:
 
 
 def groups_by(rows: pl.DataFrame, unit: Unit) -> IntArray:
-    """Number what must stay together: patients, or, if they need not, exact copies alone."""
-    return joined_groups(rows["content"].to_list()) if unit == "image" else patient_groups(rows)
+    """Number what must stay together: patients, or else exact copies and slices of one volume."""
+    if unit == "image":
+        return joined_groups(rows["content"].to_list(), rows["volume"].to_list())
+    return patient_groups(rows)
 
 
 def place_groups(rows: pl.DataFrame, place: Literal["site", "scanner"]) -> IntArray:

@@ -25,7 +25,7 @@ from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
-from medssl.loading.volume_canvas import VolumeReader
+from medssl.loading.volume_canvas import VolumeReader, volumes_by_name
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
@@ -217,7 +217,14 @@ def _keys(manifest: Manifest, settings: str) -> list[bytes]:
         return [canvas_key(settings, *row) for row in rows]
     known = replace(manifest, slices=manifest.slices.with_columns(told))
     placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
-    return [canvas_key(settings, *map(repr, parts)) for parts in parts_of(known, placed)]
+    shown = {
+        name: repr((of.modality, of.bits, of.photometric, of.in_suv))
+        for name, of in volumes_by_name(manifest).items()
+    }
+    return [
+        canvas_key(settings, shown[volume], *map(repr, parts))
+        for volume, parts in zip(manifest.rows["volume"], parts_of(known, placed), strict=True)
+    ]
 
 
 class _StepReader(Dataset[DecodedBatch]):

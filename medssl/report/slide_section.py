@@ -36,7 +36,9 @@ def slide_sections(inputs: Inputs, report: ReportConfig) -> list[Section]:
     """Return the chapter; none without slides, or if the images cannot be read now."""
     if inputs.manifest is None or not inputs.has_images:
         return []
-    tiles = inputs.manifest.rows.filter(pl.col("kind") == "slide")
+    allowed = inputs.config is not None and inputs.config.data.allow_burned_in
+    is_shown = (pl.col("kind") == "slide") & (pl.col("burned_in").is_null() | pl.lit(allowed))
+    tiles = inputs.manifest.rows.filter(is_shown)
     slides = tiles.partition_by("path", maintain_order=True)
     if not slides:
         return []

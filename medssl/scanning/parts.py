@@ -28,6 +28,8 @@ from sslcore.files import in_use, output_errors
 _FLUSH_ROWS = 20_000
 _FLUSH_SECONDS = 5.0
 _FILE = ["path", "stamp"]
+_IS_DICOM_SLIDE = (pl.col("kind") == "slide") & pl.col("transfer_syntax").is_not_null()
+_IS_OTHER_LEVEL = pl.col("reason") == Reason.OTHER_LEVEL
 # Worth another look even if the file has not changed.
 _PASSING = (
     Reason.NO_PERMISSION,
@@ -72,11 +74,9 @@ class Tables:
         gone, new = known.join(files, on=_FILE, how="anti"), files.join(known, on=_FILE, how="anti")
         folders = set(pl.concat([gone, new]).select(_folder()).to_series())
         is_changed = _folder().is_in(folders)
-        is_slide = (pl.col("kind") == "slide") & pl.col("transfer_syntax").is_not_null()
-        is_level = pl.col("reason") == Reason.OTHER_LEVEL
         return Tables(
-            self.rows.filter(~(is_slide & is_changed)),
-            self.rejected.filter(~(is_level & is_changed)),
+            self.rows.filter(~(_IS_DICOM_SLIDE & is_changed)),
+            self.rejected.filter(~(_IS_OTHER_LEVEL & is_changed)),
         )
 
 
@@ -113,7 +113,7 @@ class Parts:
             OutputError: Another scan writes the same output now.
         """
         with output_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with in_use(self.folder):
             try:
                 yield
@@ -127,6 +127,7 @@ class Parts:
         Args:
             files: All that there are now, with columns `path` and `stamp`.
         """
+        self.forget_slides()
         tables = [self._load(path, SCHEMA) for path in self._files("rows")]
         asides = [self._load(path, REJECTED_SCHEMA) for path in self._files("rejected")]
         last = self._load(self._out, SCHEMA)
@@ -135,6 +136,19 @@ class Parts:
         rows = pl.concat([*tables, complete.rows]).unique(["path", "member", "frame"], keep="first")
         rejected = pl.concat([*asides, complete.rejected]).unique("path", keep="first")
         return Tables(rows, rejected).reusable().about(files)
+
+    def forget_slides(self) -> None:
+        """Remove what an interrupted scan found out about slides in DICOM.
+
+        Which file of such a slide gives tiles depends on files that may have come since.
+        """
+        for kind, is_kept in (("rows", ~_IS_DICOM_SLIDE), ("rejected", ~_IS_OTHER_LEVEL)):
+            schema = SCHEMA if kind == "rows" else REJECTED_SCHEMA
+            for path in self._files(kind):
+                table = self._load(path, schema)
+                kept = table.filter(is_kept)
+                if len(kept) < len(table):
+                    write_table(kept, schema, path, about={SETTINGS_NOTE: self._settings})
 
     def add(self, outcome: Outcome) -> None:
         """Keep the result of one file; it is on disk after some seconds, or with `flush`."""

@@ -264,6 +264,8 @@ def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts
         require_tagged(manifest.rows, config.label_tag)
         return join_labels(manifest, config.labels, key) if config.labels else manifest
     except DataError as error:
+        if config.label_tag:  # its words are in the rows, so that another one reads them anew
+            raise
         raise DataError(
             f"{error}\nwhat was read of the images is kept in {parts.folder}: with another table,"
             " a scan to the same place goes on from there"

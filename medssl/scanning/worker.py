@@ -19,7 +19,7 @@ from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, is_remote
 from medssl.scanning.walk import Found, SetAside
-from medssl.sources.archives import in_archive
+from medssl.sources.archives import find_archive
 from medssl.sources.burned_in import BurnedIn, is_likely
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.local import local_file
@@ -138,28 +138,30 @@ def _rows(
         detail = "a slide in MIRAX (MRXS), which no reader here takes; convert it to DICOM or TIFF"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     if is_slide(path, kind):
-        _require_in_place(wanted, file)
+        _require_in_place(wanted)
         if kind == "dicom":
             require_best_level(path, wishes.cut.mpp)
-        return _slide_rows(path, file, key, wishes)
+        return _slide_rows(path, file, key, wishes, label_tag)
     return _file_rows(path, kind, file, key, label_tag)
 
 
-def _require_in_place(path: Path, file: Found) -> None:
+def _require_in_place(path: Path) -> None:
     """Refuse what would be copied as a whole for each of its tiles."""
     for is_elsewhere, detail in (
         (is_remote(path), "slide in a remote folder; copy it here"),
-        (in_archive(file.path), "slide in an archive; unpack it"),
+        (find_archive(path) is not None, "slide in an archive; unpack it"),
     ):
         if is_elsewhere:
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
 
 
-def _slide_rows(path: Path, file: Found, key: SiteKey, wishes: TileWishes) -> Iterator[Row]:
+def _slide_rows(
+    path: Path, file: Found, key: SiteKey, wishes: TileWishes, label_tag: str | None
+) -> Iterator[Row]:
     with open_slide(path, wishes.cut) as slide:
         member = slide.cut.member
         shared = {"path": file.path, "member": member, "kind": "slide", "stamp": file.stamp}
-        facts = _identity(slide.facts, key)
+        facts = {**_identity(slide.facts, key), "label": slide.facts.terms.get(label_tag or "")}
         rows: list[Row] = []
         sharpness: list[float] = []
         for frame, decoded in tissue_tiles(slide, wishes):

@@ -184,6 +184,7 @@ class _Tar:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._handle = -1
         self._handle = os.open(path, os.O_RDONLY)
         self.damage: tuple[Reason, str] | None = None
         self._files: dict[str, TarFile] = {}
@@ -192,11 +193,12 @@ class _Tar:
                 _require_few(path, count)
                 self._files[_plain(file.name)] = self._resolved(file)
         except TarDamageError as error:
-            detail = f"an archive that {error}; {len(self._files)} files before that are read"
+            detail = f"an archive that {error}; {len(self._files)} files before that are listed"
             self.damage = (Reason.TRUNCATED, detail)
 
     def __del__(self) -> None:
-        os.close(self._handle)
+        if self._handle >= 0:
+            os.close(self._handle)
 
     @property
     def entries(self) -> Iterator[Entry]:

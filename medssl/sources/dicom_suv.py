@@ -11,6 +11,7 @@ Source:
 """
 
 import math
+import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -143,7 +144,7 @@ def _left(path: Path, header: Dataset, about: Dataset, decay: str) -> tuple[Suv,
     else:
         how, scanned = _time_of_scan(path, header, half_life)
     most = timedelta(seconds=_MOST_HALF_LIVES * half_life)
-    for assumed, injected in _times_of_injection(path, about, scanned):
+    for assumed, injected in _times_of_injection(path, header, about, scanned):
         if -_AHEAD <= scanned - injected <= most:
             passed = (scanned - injected).total_seconds()
             return (assumed if how is Suv.KNOWN else how), 2.0 ** (-passed / half_life)
@@ -151,12 +152,21 @@ def _left(path: Path, header: Dataset, about: Dataset, decay: str) -> tuple[Suv,
 
 
 def _times_of_injection(
-    path: Path, about: Dataset, scanned: datetime
+    path: Path, header: Dataset, about: Dataset, scanned: datetime
 ) -> list[tuple[Suv, datetime]]:
     """Return what the file says, and then what its time of day means beside the scan."""
     exact = first_text(path, about, "RadiopharmaceuticalStartDateTime") or ""
-    time = first_text(path, about, "RadiopharmaceuticalStartTime") or exact[8:]
-    found = [(Suv.KNOWN, _moment(exact[:8], exact[8:]))]
+    day, clock, zone = exact[:8], *_zoned(exact[8:])
+    alone = first_text(path, about, "RadiopharmaceuticalStartTime")
+    moment = _moment(day, clock)
+    if moment and zone is not None:  # others are told in the zone of the header, if in any
+        here = _zoned(first_text(path, header, "TimezoneOffsetFromUTC") or "")[1]
+        if here is not None:
+            moment += here - zone
+        elif alone:
+            moment = _moment(day, alone)
+    time = alone or (moment.strftime("%H%M%S") if moment else clock)
+    found = [(Suv.KNOWN, moment)]
     same_day = _moment(scanned.strftime("%Y%m%d"), time)
     if same_day and same_day - scanned > _AHEAD:
         same_day -= timedelta(days=1)
@@ -203,8 +213,12 @@ def _dated(path: Path, header: Dataset, what: str) -> datetime | None:
 def _moment(day: str, time: str) -> datetime | None:
     """Read a DICOM date and time, also in the older form with signs between the numbers.
 
-    Differences to universal time are passed over: both ends of a scan are told in one.
+    Args:
+        day: Eight digits.
+        time: Without its difference to universal time.
     """
+    if not re.fullmatch(r"\d{8}", day.replace(".", "")):
+        return None
     whole, _, fraction = time.replace(":", "").partition(".")
     digits = "".join(letter for letter in fraction if letter.isdecimal())[:6]
     try:
@@ -214,6 +228,15 @@ def _moment(day: str, time: str) -> datetime | None:
     if not time or not _YEARS[0] <= start.year <= _YEARS[1]:
         return None
     return start + timedelta(microseconds=int(digits.ljust(6, "0")))
+
+
+def _zoned(text: str) -> tuple[str, timedelta | None]:
+    """Split the difference to universal time, such as +0100, off a time of day."""
+    found = re.search(r"([+-])(\d\d)(\d\d)$", text)
+    if found is None:
+        return text, None
+    size = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return text[: found.start()], -size if found[1] == "-" else size
 
 
 def _first(path: Path, header: Dataset, keyword: str) -> float | None:

@@ -40,6 +40,7 @@ _KEYWORDS = (
     "AcquisitionTime",
     "ActualFrameDuration",
     "FrameReferenceTime",
+    "TimezoneOffsetFromUTC",
     "PatientWeight",
     "RadiopharmaceuticalInformationSequence",
     "PatientID",

@@ -144,7 +144,10 @@ def fetch(path: Path, target: Path) -> None:
         raise UnreadableFileError(path, Reason.VANISHED, "no such file") from None
     except PermissionError:
         raise UnreadableFileError(path, Reason.NO_PERMISSION, "may not be read") from None
-    except (OSError, _UnansweredError) as error:
+    except OSError as error:
+        detail = f"temporary copy: {_kind(error)}; free some"
+        raise UnreadableFileError(path, Reason.OUT_OF_RESOURCES, detail) from None
+    except _UnansweredError as error:
         _Outages.count = earlier + 1
         raise _not_fetched(path, _kind(error)) from None
 

@@ -15,7 +15,8 @@ from medssl.errors import Reason
 
 _BLOCK = tarfile.BLOCKSIZE
 _MOST_HEADER = 1 << 20  # bytes of a long name, or of a list of attributes
-_MOST_END = 1 << 20  # bytes of zeros after the end; tools fill up to 10 kB
+_MOST_DIGITS = 20
+_CHUNK = 1 << 20
 _NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _LISTS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _FOLDERS = (tarfile.DIRTYPE, b"D", b"V")  # and what GNU tar says of folders and of the archive
@@ -110,15 +111,15 @@ class TarWalk:
             if len(block) == _BLOCK and not any(block):
                 self._require_end()
                 return None
-            raise TarDamageError("a header is damaged") from error
+            raise TarDamageError("has a damaged header") from error
         if info.size < 0:
-            raise TarDamageError("a header is damaged")
+            raise TarDamageError("has a damaged header")
         self._at += _BLOCK
         return info
 
     def _take(self, size: int) -> bytes:
         if size > _MOST_HEADER:
-            raise TarDamageError(f"a header of more than {_MOST_HEADER >> 20} MiB")
+            raise TarDamageError(f"has a header of more than {_MOST_HEADER >> 20} MiB")
         told = os.pread(self._handle, size, self._at)
         if len(told) < size:
             raise TarDamageError("ends in a header")
@@ -144,9 +145,9 @@ class TarWalk:
             self._at += _BLOCK
 
     def _require_end(self) -> None:
-        rest = os.pread(self._handle, _MOST_END, self._at)
-        if any(rest) or self._length - self._at > _MOST_END:
-            raise TarDamageError("goes on after its end mark, as two archives in one file do")
+        for at in range(self._at, self._length, _CHUNK):
+            if os.pread(self._handle, _CHUNK, at).strip(b"\0"):
+                raise TarDamageError("goes on after its end mark, as two archives in one file do")
 
 
 def _decode(block: bytes) -> tarfile.TarInfo:
@@ -175,7 +176,7 @@ def _attributes(told: bytes) -> dict[str, str]:
         line, told = told[:count], told[count:]
         key, equal, value = line.partition(b" ")[2].removesuffix(b"\n").partition(b"=")
         if not equal or len(line) != count:
-            raise TarDamageError("a header is damaged")
+            raise TarDamageError("has a damaged header")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
     return found
 
@@ -183,8 +184,8 @@ def _attributes(told: bytes) -> dict[str, str]:
 def _number(text: str | None, default: int) -> int:
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit():
-        raise TarDamageError("a header is damaged")
+    if len(text) > _MOST_DIGITS or not text.isascii() or not text.isdigit():
+        raise TarDamageError("has a damaged header")
     return int(text)
 
 

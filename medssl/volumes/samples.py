@@ -93,6 +93,20 @@ def parts_of(manifest: Manifest, names: Sequence[str]) -> list[list[tuple[object
     ]
 
 
+def any_part(manifest: Manifest, condition: pl.Expr) -> pl.Series:
+    """Tell for each row whether any of the slices that a slab is made of fulfils `condition`.
+
+    Args:
+        manifest: As `as_samples` returns it; other samples than slabs speak for themselves.
+        condition: True or false for every slice.
+    """
+    if manifest.slices is None or manifest.slab == 1:
+        return manifest.rows.select(condition).to_series()
+    marked = replace(manifest, slices=manifest.slices.with_columns(marked=condition))
+    found = [any(flag for (flag,) in parts) for parts in parts_of(marked, ("marked",))]
+    return pl.Series(found, dtype=pl.Boolean)
+
+
 def beside(place: int, count: int) -> tuple[int, int, int]:
     """Return the places before, at and after a slice of a volume; its ends are their own."""
     return max(place - 1, 0), place, min(place + 1, count - 1)

@@ -1,6 +1,7 @@
 """Whole slides in DICOM: which tiles, from which file of the series, and what is left out."""
 
 import os
+import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from medssl.errors import IngestError, Reason
+from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.scanning.scan import scan
@@ -294,6 +295,21 @@ def test_of_the_levels_of_a_slide_the_best_gives_tiles(
     assert set(manifest.rows["path"]) == {f"level{best}.dcm"}
     others = {0, 1, 2} - {best}
     assert rejected == {f"level{number}.dcm": "other_level" for number in others}
+
+
+def test_a_level_that_comes_after_an_interruption_gives_its_tissue_once(tmp_path: Path) -> None:
+    pyramid(tmp_path / "all")
+    (tmp_path / "d").mkdir()
+    shutil.copy(tmp_path / "all" / "level0.dcm", tmp_path / "d")
+    (tmp_path / "none.csv").write_text("path,label\nelsewhere.dcm,a\n")
+    settings = {"tile_mpp": 0.5, "tile_px": 32}
+    with pytest.raises(DataError):  # after the reading: its results are kept as by an interruption
+        scanned(tmp_path / "d", labels=tmp_path / "none.csv", **settings)
+    for number in (1, 2):
+        shutil.copy(tmp_path / "all" / f"level{number}.dcm", tmp_path / "d")
+    manifest, rejected = scanned(tmp_path / "d", **settings)
+    assert set(manifest.rows["path"]) == {"level1.dcm"}
+    assert rejected == {"level0.dcm": "other_level", "level2.dcm": "other_level"}
 
 
 def test_the_whole_is_looked_at_in_a_coarser_level_beside_it(

@@ -11,14 +11,16 @@ import torch
 from typer.testing import CliRunner
 
 from medssl.cli import app
-from medssl.config import Window
+from medssl.config import DataConfig, Window
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
+from medssl.fewlabels.groups import groups_by
 from medssl.loading.canvas import to_canvas
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import StorePlan
 from medssl.loading.volume_canvas import read_shown
 from medssl.manifest import Manifest, read_manifest
+from medssl.run_data import tell_burned_in, training_rows
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.volumes.geometry import volumes_of
@@ -65,6 +67,26 @@ def test_neighbours_are_there_even_if_their_rows_are_not_learnt_from(tmp_path: P
     few = CanvasDataset(chosen, canvas=16, channels=3)
     for number, sample in enumerate(chosen.rows["sample"]):
         assert torch.equal(few[number], every[slabs.rows["sample"].to_list().index(sample)])
+
+
+def test_slices_with_text_or_of_the_test_part_are_in_no_slab_to_learn_from(tmp_path: Path) -> None:
+    rows = scanned(tmp_path / "d", 1).rows
+    at = pl.col("slice")
+    marked = Manifest(
+        rows.with_columns(
+            burned_in=pl.when(at == 3).then(pl.lit("pixels")),
+            split=pl.when(at == 0).then(pl.lit("test")),
+        ),
+        tmp_path / "d",
+    )
+    data = DataConfig(path=tmp_path / "d", slab=3)
+    learnt = training_rows(marked, data).rows["slice"].to_list()
+    assert learnt == [place for place in rows["slice"] if place not in (0, 1, 2, 3, 4)]
+    assert (tell_burned_in(marked, data) or "").startswith("3 images")
+    allowed = training_rows(marked, data.model_copy(update={"allow_burned_in": True}))
+    assert allowed.rows["slice"].to_list() == [place for place in rows["slice"] if place > 1]
+    groups = groups_by(rows, "image")
+    assert len(set(groups.tolist())) == 1
 
 
 def test_images_of_no_volume_are_left_out_and_are_not_enough(tmp_path: Path) -> None:

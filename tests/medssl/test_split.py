@@ -34,8 +34,9 @@ def table(
             "label": labels,
             "split": parts or [None] * count,
             "site": sites or [None] * count,
+            "volume": [None] * count,
         },
-        schema=dict.fromkeys(("patient", "content", "label", "split", "site"), pl.String),
+        schema=dict.fromkeys(("patient", "content", "label", "split", "site", "volume"), pl.String),
     )
 
 

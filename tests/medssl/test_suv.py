@@ -16,7 +16,8 @@ from pydicom.sequence import Sequence
 
 from medssl.identity import SiteKey
 from medssl.intensity import Window, show_volume, to_display
-from medssl.loading.dataset import _keys
+from medssl.loading.dataset import CanvasDataset, _keys
+from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
@@ -26,6 +27,7 @@ from medssl.sources.decoded import Decoded, VoiWindow
 from medssl.sources.dicom import open_dicom
 from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import Slices, read_volume
+from medssl.volumes.samples import as_samples
 from tests.medssl.make import Values, dataset, ramp
 
 WEIGHT, DOSE, HALF_LIFE = 70.0, 3.7e8, 6586.2
@@ -106,6 +108,20 @@ LATE = {"SeriesDate": "20200105"}  # made anew on another day
             factor(1 + (300 + average(120)) / HOUR),
         ),
         (NO_DATE, "suv_day_assumed", factor(1)),
+        (  # in universal time, the rest an hour ahead of it
+            {
+                "about": {"RadiopharmaceuticalStartDateTime": "20200102080000.00+0000"},
+                "TimezoneOffsetFromUTC": "+0100",
+            },
+            "suv",
+            factor(1),
+        ),
+        (  # the time alone is told as the others are
+            {"about": {"RadiopharmaceuticalStartDateTime": "20200102080000.00+0000"}},
+            "suv",
+            factor(1),
+        ),
+        ({"SeriesDate": "2020010", "AcquisitionDate": None}, "no_times", None),
         (
             {
                 "about": {
@@ -264,6 +280,43 @@ def test_volumes_are_in_suv_slice_by_slice_and_the_scan_tells_of_the_rest(tmp_pa
     mixed = rows.with_columns(pl.Series("suv", ["suv", "no_weight", "suv"]))
     assert not Slices.of(mixed).in_suv
     assert Slices.of(mixed).read(manifest.root)[1].min() == 2000 * 11
+
+
+def test_stored_slabs_are_of_the_unit_of_the_whole_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "site.key"))
+
+    def write_slice(number: int, **changes: Any) -> None:
+        values = ramp(8, 8) + np.uint16(number)
+        place = {
+            "ImagePositionPatient": [0, 0, 3.0 * number],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [1, 1],
+            "InstanceNumber": number,
+        }
+        data = pet(values, SeriesInstanceUID="1.2.7", **place, **changes)
+        data.save_as(tmp_path / "d" / f"{number}.dcm", enforce_file_format=True)
+
+    def slabs() -> CanvasDataset:
+        scan(tmp_path / "d", tmp_path / "m.parquet", ScanConfig(workers=1))
+        manifest = as_samples(read_manifest(tmp_path / "m.parquet"), 2, 3)
+        assert len(manifest) == 6
+        plan = StorePlan(tmp_path / "store", 1.0)
+        return CanvasDataset(manifest, canvas=8, channels=3, store=plan)
+
+    (tmp_path / "d").mkdir()
+    for number in range(6):
+        write_slice(number)
+    images = slabs()
+    for row in range(6):
+        images[row]
+    assert images.store is not None
+    assert images.store.get(0) is not None
+    write_slice(5, PatientWeight=None)
+    store = slabs().store
+    assert store is not None
+    assert [store.get(row) for row in range(6)] == [None] * 6
 
 
 def test_stored_canvases_of_another_unit_are_not_taken_for_these(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_header_that_asks_for_much_memory_is_refused(tmp_path: Path, kind: byt
     path = tmp_path / "a.tar"
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
     os.truncate(path, 700 << 20)
-    assert seen_until_damage(path) == ([], "a header of more than 1 MiB")
+    assert seen_until_damage(path) == ([], "has a header of more than 1 MiB")
 
 
 def test_sizes_below_zero_and_beyond_any_file_end_the_walk(tmp_path: Path) -> None:
@@ -119,13 +119,14 @@ def test_sizes_below_zero_and_beyond_any_file_end_the_walk(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "told", [b"", b"9 a=b\n", b"0 a=b\n", b"99999999 a=b\n", b"x=y\n", b"6 ab\n\n"]
+    "told", [b"", b"9 a=b\n", b"0 a=b\n", b"99999999 a=b\n", b"x=y\n", b"6 ab\n\n", b"9" * 5000]
 )
 def test_attributes_that_are_none_end_the_walk(tmp_path: Path, told: bytes) -> None:
     info = tarfile.TarInfo("list")
     info.type, info.size = tarfile.XHDTYPE, len(told)
     path = tmp_path / "a.tar"
-    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + told.ljust(512, b"\0") + bytes(1024))
+    padded = told.ljust(-(-max(len(told), 1) // 512) * 512, b"\0")
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + padded + bytes(1024))
     names, why = seen_until_damage(path)
     assert names == []
     assert bool(why) == bool(told)
