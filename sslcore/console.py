@@ -1,6 +1,7 @@
 """What the command lines of both domains share: messages for users, and progress."""
 
 import errno
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,8 +37,13 @@ def user_errors() -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> typer.Exit:
-    typer.secho(message, fg=typer.colors.RED, err=True)
+    typer.secho(_without_secrets(message), fg=typer.colors.RED, err=True)
     return typer.Exit(status)
+
+
+def _without_secrets(message: str) -> str:
+    """Cover user and password of a URL, which a user may have given where a path belongs."""
+    return re.sub(r"(:/{1,2})[^/\s]+@", r"\1***@", message)
 
 
 class Progress:

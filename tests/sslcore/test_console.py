@@ -26,6 +26,7 @@ class Clock:
     [
         (ConfigError("steps 0 is too few"), 2, "error: steps 0 is too few"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (ConfigError("s3:/key:secret@b/m.csv: no such file"), 2, "s3:/***@b/m.csv: no such file"),
         (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 2, "disk while writing a.bin"),
         (OSError(errno.EDQUOT, "Quota exceeded"), 2, "no space left on the disk;"),
     ],
