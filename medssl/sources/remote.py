@@ -145,8 +145,7 @@ def fetch(path: Path, target: Path) -> None:
     except PermissionError:
         raise UnreadableFileError(path, Reason.NO_PERMISSION, "may not be read") from None
     except OSError as error:
-        detail = f"temporary copy: {_kind(error)}; free some"
-        raise UnreadableFileError(path, Reason.OUT_OF_RESOURCES, detail) from None
+        raise UnreadableFileError(path, Reason.OUT_OF_RESOURCES, _kind(error)) from None
     except _UnansweredError as error:
         _Outages.count = earlier + 1
         raise _not_fetched(path, _kind(error)) from None

@@ -267,21 +267,31 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("error", "calls", "detail"),
+    ("error", "calls", "reason", "detail"),
     [
-        (OSError(errno.ENOSPC, SECRET), 1, "no space for a temporary copy"),
-        (OSError(errno.ECONNRESET, SECRET), 3, "ConnectionResetError in 3 attempts"),
-        (RuntimeError(SECRET), 3, "RuntimeError in 3 attempts"),
+        (
+            OSError(errno.ENOSPC, SECRET),
+            1,
+            Reason.OUT_OF_RESOURCES,
+            "no space for a temporary copy",
+        ),
+        (
+            OSError(errno.ECONNRESET, SECRET),
+            3,
+            Reason.NOT_FETCHED,
+            "ConnectionResetError in 3 attempts",
+        ),
+        (RuntimeError(SECRET), 3, Reason.NOT_FETCHED, "RuntimeError in 3 attempts"),
     ],
 )
 def test_a_failure_has_a_reason_that_quotes_nothing(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, calls: int, detail: str
+    monkeypatch: pytest.MonkeyPatch, error: Exception, calls: int, reason: Reason, detail: str
 ) -> None:
     broken = Broken(error)
     monkeypatch.setattr(remote, "_open", lambda path: (broken, "a"))
     with pytest.raises(UnreadableFileError) as failed, local_file(Path(ROOT) / "a"):
         pass
-    assert (failed.value.reason, failed.value.detail) == (Reason.NOT_FETCHED, detail)
+    assert (failed.value.reason, failed.value.detail) == (reason, detail)
     assert broken.calls == calls
     assert failed.value.__suppress_context__
 
