@@ -76,6 +76,12 @@ class DataConfig(Section):
     def _as_written(self, path: Path) -> str:
         return as_written(path)
 
+    @model_validator(mode="after")
+    def _has_slabs_of_images(self) -> Self:
+        if self.slab == 3 and (self.dims == 3 or self.channels == 1 or self.stain):
+            raise ValueError("data.slab 3 is for dims 2, 3 channels and no stain; leave one out")
+        return self
+
 
 class ViewsConfig(Section):
     """How views are made; None takes the preset's value."""

@@ -18,8 +18,6 @@ def check_names(config: PretrainConfig) -> None:
     if name not in known:
         raise ConfigError(f"backbone.name: unknown {name!r}; {suggest(name, known)}")
     if config.data.dims == 3:
-        if config.data.slab == 3:
-            raise ConfigError("data.slab 3 is for dims 2, 3 channels and no stain; leave one out")
         _check_volumes(config, name)
     weights = config.backbone.weights
     if weights and name not in HUB_KNOWN and not RunFolder(Path(weights)).encoder.exists():

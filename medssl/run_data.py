@@ -137,8 +137,6 @@ def _check_kind(data: DataConfig, channels: int) -> None:
     stain, dims = data.stain, data.dims
     if data.spacing_mm is not None and dims == 2:
         raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
-    if data.slab == 3 and (dims == 3 or channels == 1 or stain):
-        raise ConfigError("data.slab 3 is for dims 2, 3 channels and no stain; leave one out")
     if stain and (channels != 3 or dims == 3):
         held = "volumes" if dims == 3 else "images without colour"
         raise ConfigError(f"data.stain {stain} is for sections, not for {held}; leave it out")

@@ -8,7 +8,7 @@ any loss when several processes train together, where all must hold equally many
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, cast
 
@@ -25,10 +25,11 @@ from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
 from medssl.loading.store import CanvasStore, StorePlan, canvas_key
-from medssl.loading.volume_canvas import VolumeReader, volumes_by_name
+from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
+from medssl.volumes.read import Slices
 from medssl.volumes.samples import parts_of
 from sslcore.cores import usable_cores
 
@@ -108,7 +109,8 @@ class CanvasDataset(Dataset[Tensor]):
         if store is not None:
             settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
             self._files = ScannedFiles(manifest)
-            self.store = CanvasStore(store, _keys(manifest, settings), self._shape)
+            volumes = {} if isinstance(self._reader, CanvasReader) else self._reader.volumes
+            self.store = CanvasStore(store, _keys(manifest, settings, volumes), self._shape)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -207,8 +209,7 @@ class CanvasDataset(Dataset[Tensor]):
             return None
 
 
-def _keys(manifest: Manifest, settings: str) -> list[bytes]:
-    names = ("sample", "stamp", "content", "modality", "bits", "photometric")
+def _keys(manifest: Manifest, settings: str, volumes: Mapping[str, Slices]) -> list[bytes]:
     names = ("sample", "stamp", "content", "modality", "bits", "photometric")
     unit = pl.concat_str("modality", "suv", ignore_nulls=True).alias("modality")
     told = pl.when(pl.col("suv").is_not_null()).then(unit).otherwise("modality")
@@ -219,7 +220,7 @@ def _keys(manifest: Manifest, settings: str) -> list[bytes]:
     placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
     shown = {
         name: repr((of.modality, of.bits, of.photometric, of.in_suv))
-        for name, of in volumes_by_name(manifest).items()
+        for name, of in volumes.items()
     }
     return [
         canvas_key(settings, shown[volume], *map(repr, parts))

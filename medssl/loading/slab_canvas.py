@@ -10,7 +10,7 @@ from medssl.volumes.samples import beside
 
 
 class SlabReader:
-    """Reads the slabs of one manifest; holds plain values only, so that workers can have it."""
+    """Reads the slabs of one manifest; attributes as those of `VolumeReader`."""
 
     def __init__(self, manifest: Manifest, *, canvas: int, window: Window) -> None:
         """Prepare to read squares of 3 x `canvas` x `canvas`."""
@@ -18,7 +18,7 @@ class SlabReader:
         self.is_array = bool((manifest.rows["kind"] == "npz").all())
         self._canvas = canvas
         self._window = window
-        self._volumes = volumes_by_name(manifest)
+        self.volumes = volumes_by_name(manifest)
         self._places = list(manifest.rows.select("volume", "slice").iter_rows())
 
     def read(self, index: int) -> Tensor:
@@ -30,7 +30,7 @@ class SlabReader:
             IngestError: One of its slices cannot be read any more.
         """
         volume, place = self._places[index]
-        slices = self._volumes[volume]
+        slices = self.volumes[volume]
         near = tuple(slices.images[number] for number in beside(place, len(slices.images)))
         shown = read_shown(slices._replace(images=near), self.root, self._window)
         return to_canvas(shown, self._canvas, 3)

@@ -26,7 +26,13 @@ _AXES = "SPL"  # slices to the head, rows to the back, columns to the left
 
 
 class VolumeReader:
-    """Reads the volumes of one manifest; holds plain values only, so that workers can have it."""
+    """Reads the volumes of one manifest; holds plain values only, so that workers can have it.
+
+    Attributes:
+        root: The folder the manifest's paths start from.
+        is_array: Whether every row is of a NumPy archive, which needs no decoding.
+        volumes: By name.
+    """
 
     def __init__(
         self,
@@ -44,8 +50,8 @@ class VolumeReader:
         self._channels = channels
         self._window = window
         self._spacing_mm = spacing_mm
-        found = volumes_by_name(manifest)
-        self._volumes = [found[name] for name in manifest.rows["volume"]]
+        self.volumes = volumes_by_name(manifest)
+        self._names: list[str] = manifest.rows["volume"].to_list()
 
     def read(self, index: int) -> Tensor:
         """Return the cube of one row, uint16, `[channels, canvas, canvas, canvas]`.
@@ -54,7 +60,7 @@ class VolumeReader:
             IngestError: A slice cannot be read any more, or a spacing is wanted and the volume has
                 none.
         """
-        slices = self._volumes[index]
+        slices = self.volumes[self._names[index]]
         shown = read_shown(slices, self.root, self._window)
         first = self.root / decode_path(slices.images[0][0])
         if self._spacing_mm is not None and slices.geometry.spacing_mm is None:

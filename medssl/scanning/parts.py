@@ -127,9 +127,8 @@ class Parts:
         Args:
             files: All that there are now, with columns `path` and `stamp`.
         """
-        self.forget_slides()
-        tables = [self._load(path, SCHEMA) for path in self._files("rows")]
-        asides = [self._load(path, REJECTED_SCHEMA) for path in self._files("rejected")]
+        tables = self._without("rows", SCHEMA, _IS_DICOM_SLIDE)
+        asides = self._without("rejected", REJECTED_SCHEMA, _IS_OTHER_LEVEL)
         last = self._load(self._out, SCHEMA)
         last_aside = self._load(rejected_path(self._out), REJECTED_SCHEMA)
         complete = Tables(last, last_aside).without_changed_slides(files)
@@ -137,18 +136,19 @@ class Parts:
         rejected = pl.concat([*asides, complete.rejected]).unique("path", keep="first")
         return Tables(rows, rejected).reusable().about(files)
 
-    def forget_slides(self) -> None:
-        """Remove what an interrupted scan found out about slides in DICOM.
+    def _without(self, kind: str, schema: pl.Schema, is_slide: pl.Expr) -> list[pl.DataFrame]:
+        """Return the parts of a kind, and take slides in DICOM out of them for good.
 
         Which file of such a slide gives tiles depends on files that may have come since.
         """
-        for kind, is_kept in (("rows", ~_IS_DICOM_SLIDE), ("rejected", ~_IS_OTHER_LEVEL)):
-            schema = SCHEMA if kind == "rows" else REJECTED_SCHEMA
-            for path in self._files(kind):
-                table = self._load(path, schema)
-                kept = table.filter(is_kept)
-                if len(kept) < len(table):
-                    write_table(kept, schema, path, about={SETTINGS_NOTE: self._settings})
+        tables = []
+        for path in self._files(kind):
+            table = self._load(path, schema)
+            kept = table.filter(~is_slide)
+            if len(kept) < len(table):
+                write_table(kept, schema, path, about={SETTINGS_NOTE: self._settings})
+            tables.append(kept)
+        return tables
 
     def add(self, outcome: Outcome) -> None:
         """Keep the result of one file; it is on disk after some seconds, or with `flush`."""

@@ -30,7 +30,7 @@ def label_volumes(distances: Floats, moments: NDArray[np.int32]) -> Ints:
     levels = levels_of(distances)
     ways = [labels for labels in _ways(moments) if _is_possible(labels, levels)]
     if levels.max() + 1 == len(levels):  # all could be one volume
-        is_told = [*moments[:, 0].tolist()] != [UNKNOWN] * len(moments)
+        is_told = bool((moments[:, 0] != UNKNOWN).any())
         ways = [
             labels
             for labels in ways
@@ -96,17 +96,17 @@ def _dealt(levels: Ints, moments: NDArray[np.int32]) -> Ints:
     ranks = np.empty(len(levels), np.int64)
     ranks[order] = np.arange(len(levels)) - firsts
     counts = np.bincount(levels)
-    is_full = (counts == counts.max())[levels]
+    is_full = counts == counts.max()
     numbers = moments[:, 2].astype(np.float64)
-    if is_full.all() or (counts == counts.max()).sum() < 2 or UNKNOWN in numbers:
+    if is_full.all() or is_full.sum() < 2 or UNKNOWN in numbers:
         return ranks
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415, as long as a second scan
 
     lines = [
         np.polyfit(levels[own], numbers[own], 1)
-        for own in (is_full & (ranks == rank) for rank in range(counts.max()))
+        for own in (is_full[levels] & (ranks == rank) for rank in range(counts.max()))
     ]
-    for level in np.flatnonzero(counts < counts.max()):
+    for level in np.flatnonzero(~is_full):
         here = np.flatnonzero(levels == level)
         expected = np.array([np.polyval(line, level) for line in lines])
         slices, volumes = linear_sum_assignment(np.abs(numbers[here, None] - expected))

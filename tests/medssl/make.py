@@ -229,3 +229,14 @@ def metaimage(voxels: Values, *, packed: bool = False, data: str = "LOCAL", **fi
     body = voxels.tobytes(order="F")
     body = zlib.compress(body) if packed else body
     return text.encode() + (body if data == "LOCAL" else b"")
+
+
+def write_stack(folder: Path, voxels: Values) -> None:
+    """Write a series of slices, 2 mm apart, in no order."""
+    for place in np.random.default_rng(0).permutation(len(voxels)).tolist():
+        write_dicom(
+            folder / f"{place}",
+            voxels[place],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            ImagePositionPatient=[0, 0, 2.0 * place],
+        )

@@ -24,7 +24,7 @@ from medssl.sources import archives
 from medssl.sources.local import local_file
 from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume
-from tests.medssl.make import hospital, write_dicom
+from tests.medssl.make import hospital, write_dicom, write_stack
 from tests.medssl.test_slides import specimen, write_slide
 
 KINDS = ("zip", "tar")
@@ -85,10 +85,7 @@ def test_an_archive_may_be_all_there_is_and_a_second_scan_opens_nothing(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_series_in_an_archive_is_a_volume(tmp_path: Path, kind: str) -> None:
     voxels = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
-    sides = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
-    for place in (3, 1, 4, 0, 2):
-        position = {"ImagePositionPatient": [0, 0, 2.0 * place]}
-        write_dicom(tmp_path / "s" / f"{place}", voxels[place], **sides, **position)  # type: ignore[arg-type]
+    write_stack(tmp_path / "s", voxels)
     (tmp_path / "d").mkdir()
     shutil.make_archive(str(tmp_path / "d" / "s"), kind, tmp_path / "s")
     manifest, _ = scanned(tmp_path / "d")

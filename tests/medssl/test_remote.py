@@ -31,7 +31,7 @@ from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume
 from sslcore.config import dump_config, resolve_config
 from sslcore.errors import ConfigError, SSLError
-from tests.medssl.make import hospital, nifti, write_dicom
+from tests.medssl.make import hospital, nifti, write_stack
 from tests.medssl.object_store import ACCESS_KEY, BUCKET, SECRET, ObjectStore, running, use
 from tests.medssl.test_slides import specimen, write_slide
 
@@ -126,10 +126,7 @@ def test_names_that_are_no_paths_are_set_aside(store: ObjectStore, tmp_path: Pat
 
 def test_series_are_volumes(store: ObjectStore, tmp_path: Path) -> None:
     voxels = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
-    sides = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
-    for place in (3, 1, 4, 0, 2):
-        position = {"ImagePositionPatient": [0, 0, 2.0 * place]}
-        write_dicom(tmp_path / "s" / f"{place}", voxels[place], **sides, **position)  # type: ignore[arg-type]
+    write_stack(tmp_path / "s", voxels)
     store.put_folder(tmp_path / "s", "data")
     manifest, _ = scanned(tmp_path / "m.parquet")
     (slices,) = volumes_of(manifest.rows)

@@ -31,7 +31,7 @@ from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
+from medssl.sources.slide import Cut, Slide, is_slide, open_slide, open_tiles
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import Level, read_region
 from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
@@ -95,14 +95,19 @@ def test_a_tile_is_the_very_part_of_the_slide(tmp_path: Path) -> None:
     picture = specimen()
     path = write_slide(tmp_path / "a.svs", picture, compression="deflate")
     with open_slide(path, Cut(96, 0.5)) as slide:
-        assert slide.grid == (5, 6)
-        for frame in (0, 7, 29):
-            row, column = divmod(frame, 6)
-            expected = picture[row * 96 : (row + 1) * 96, column * 96 : (column + 1) * 96]
-            np.testing.assert_array_equal(slide.decode(frame).values, expected)
-        with pytest.raises(IngestError, match="frame 30"):
-            slide.decode(30)
-        assert slide.decode(0).spacing_mm == (0.0005, 0.0005)
+        require_tiles(slide, picture)
+
+
+def require_tiles(slide: Slide, picture: Pixels) -> None:
+    """Check tiles of 96 px, of a slide of 500 x 630, against the picture it was made of."""
+    assert slide.grid == (5, 6)
+    for frame in (0, 7, 29):
+        row, column = divmod(frame, 6)
+        expected = picture[row * 96 : (row + 1) * 96, column * 96 : (column + 1) * 96]
+        np.testing.assert_array_equal(slide.decode(frame).values, expected)
+    with pytest.raises(IngestError, match="frame 30"):
+        slide.decode(30)
+    assert slide.decode(0).spacing_mm == (0.0005, 0.0005)
 
 
 @pytest.mark.parametrize("mpp", [0.4, 0.5, 0.73, 1.0, 1.9, 4.0])

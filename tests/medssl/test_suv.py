@@ -331,7 +331,7 @@ def test_stored_canvases_of_another_unit_are_not_taken_for_these(tmp_path: Path)
             "suv": ["suv", "no_weight", None],
         }
     )
-    keys = _keys(Manifest(rows, tmp_path), "")
+    keys = _keys(Manifest(rows, tmp_path), "", {})
     assert len(set(keys)) == 3
     plain = Manifest(rows.with_columns(suv=pl.lit(None, pl.String)), tmp_path)
-    assert _keys(plain, "")[2] == keys[2]
+    assert _keys(plain, "", {})[2] == keys[2]
