@@ -10,8 +10,15 @@ from typing import Annotated
 
 import typer
 
-from medssl import cli_labels
-from medssl.cli_labels import ClassFolders, Labels
+from medssl import cli_labels, cli_masks
+from medssl.cli_options import (
+    ClassFolders,
+    Labels,
+    LabelTag,
+    Masks,
+    PatientPattern,
+    SitePattern,
+)
 from sslcore.cli import (
     Assignments,
     ConfigFile,
@@ -27,22 +34,6 @@ from sslcore.console import user_errors
 from sslcore.interrupts import load_torch
 
 app = build_app()
-
-PatientPattern = Annotated[
-    str | None,
-    typer.Option(metavar="REGEX", help=r"Finds the patient in the path, such as 'C\d+P(\d+)'."),
-]
-
-LabelTag = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEYWORD", help="DICOM attribute that is the label: BodyPartExamined, ..."
-    ),
-]
-
-SitePattern = Annotated[
-    str | None, typer.Option(metavar="REGEX", help=r"Finds the site in the path, such as '(\w+)/'.")
-]
 
 
 @app.callback()
@@ -67,6 +58,7 @@ def scan(
     labels: Labels = None,
     class_folders: ClassFolders = None,
     label_tag: LabelTag = None,
+    masks: Masks = None,
     patient_pattern: PatientPattern = None,
     site_pattern: SitePattern = None,
     private: Annotated[
@@ -86,6 +78,7 @@ def scan(
             "labels": labels and str(labels),
             "class_folders": class_folders,
             "label_tag": label_tag,
+            "masks": masks,
             "patient_pattern": patient_pattern,
             "site_pattern": site_pattern,
             "private": private,
@@ -233,7 +226,7 @@ def embed(
     typer.echo(f"{result.count} images\n{out}")
 
 
-for each in (cli_labels.finetune, cli_labels.predict, cli_labels.distill):
+for each in (cli_labels.finetune, cli_masks.segment, cli_labels.predict, cli_labels.distill):
     app.command()(each)
 
 

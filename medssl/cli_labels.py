@@ -5,18 +5,10 @@ from typing import Annotated
 
 import typer
 
+from medssl.cli_options import ClassFolders, Labels
 from sslcore.cli import Assignments, ConfigFile, Device, Seed, resolve
 from sslcore.console import user_errors
 from sslcore.interrupts import load_torch
-
-Labels = Annotated[
-    Path | None,
-    typer.Option(metavar="CSV", help="Table with a label per patient, file or sample."),
-]
-ClassFolders = Annotated[
-    bool | None,
-    typer.Option("--class-folders", help="Read the name of an image's folder as its label."),
-]
 
 
 @user_errors()

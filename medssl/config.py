@@ -185,11 +185,9 @@ class EmbedConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda, mps")
 
 
-class FinetuneConfig(Section):
-    """Few-label training and evaluation of one encoder."""
+class FewLabelConfig(Section):
+    """What learning from few labels has in common, be they of images or of pixels."""
 
-    labels: Path | None = Field(None, description="CSV; default: the labels of the manifest")
-    class_folders: bool = Field(False, description="the name of an image's folder is its label")
     split: SplitBy = Field(
         "auto",
         description="the data's own where it has one, else by patient; site, scanner: tested on"
@@ -203,27 +201,11 @@ class FinetuneConfig(Section):
     shots: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (), description="labels per class, instead of fractions, or beside given ones"
     )
-    mode: Literal["linear", "full"] = "linear"
-    folds: int = Field(
-        1,
-        gt=0,
-        description="test parts, so that every patient is tested, by models that did not see him;"
-        " each repeat divides the patients anew; test_share does not matter then; 1: one split",
-    )
     repeats: int = Field(3, gt=0, description="label draws per fraction, and per fold")
-    steps: int = Field(400, gt=0, description="optimiser steps of full training, at most")
-    batch_size: int = Field(64, gt=1, description="images per step of full training")
     learning_rate: float = Field(1e-3, gt=0, description="peak, of full training")
     bootstrap: int = Field(1000, gt=0, description="resamples of the patients")
-    neighbours: int = Field(20, gt=0, description="of the kNN classifier, at most")
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _has_one_source_of_labels(self) -> Self:
-        if self.labels is not None and self.class_folders:
-            raise ValueError("labels and class_folders exclude each other; give one of them")
-        return self
 
     @model_validator(mode="after")
     def _leaves_images_to_train_on(self) -> Self:
@@ -233,6 +215,49 @@ class FinetuneConfig(Section):
                 " train on"
             )
         return self
+
+
+class FinetuneConfig(FewLabelConfig):
+    """Few-label training and evaluation of one encoder."""
+
+    labels: Path | None = Field(None, description="CSV; default: the labels of the manifest")
+    class_folders: bool = Field(False, description="the name of an image's folder is its label")
+    mode: Literal["linear", "full"] = "linear"
+    folds: int = Field(
+        1,
+        gt=0,
+        description="test parts, so that every patient is tested, by models that did not see him;"
+        " each repeat divides the patients anew; test_share does not matter then; 1: one split",
+    )
+    steps: int = Field(400, gt=0, description="optimiser steps of full training, at most")
+    batch_size: int = Field(64, gt=1, description="images per step of full training")
+    neighbours: int = Field(20, gt=0, description="of the kNN classifier, at most")
+
+    @model_validator(mode="after")
+    def _has_one_source_of_labels(self) -> Self:
+        if self.labels is not None and self.class_folders:
+            raise ValueError("labels and class_folders exclude each other; give one of them")
+        return self
+
+
+class SegmentConfig(FewLabelConfig):
+    """Few-label training and evaluation of outlines.
+
+    A label is the mask of an image, or those of all slices of a volume.
+    """
+
+    structures: tuple[str, ...] = Field(
+        (),
+        description="what to outline: values of masks, #rrggbb in colour, or names in DICOM"
+        " objects, of which later ones cover earlier ones; default: all values, or whatever is"
+        " marked",
+    )
+    binary: bool = Field(False, description="all of these are one class")
+    mode: Literal["frozen", "full"] = Field(
+        "full", description="whether the pretrained encoder stays as it is, or is trained too"
+    )
+    steps: int = Field(400, gt=0, description="optimiser steps, at most")
+    batch_size: int = Field(16, gt=0, description="images or volumes per step")
 
 
 class DistillConfig(Section):

@@ -5,6 +5,7 @@ SSLError
         UnreadableFileError   damaged, truncated, or not of the format its content suggests
         UnsupportedImageError readable, but of a kind no reader here handles
         TooLargeError         larger than the pixel budget
+        SegmentationError     structures in other images, which are no image to learn from
     DataError                 a folder, manifest, label file or split that cannot be worked with
 """
 
@@ -65,6 +66,19 @@ class UnsupportedImageError(IngestError):
 
 class TooLargeError(IngestError):
     """Larger than the pixel budget, which guards against decompression bombs."""
+
+
+class SegmentationError(IngestError):
+    """A DICOM object that holds structures in other images.
+
+    Attributes:
+        series: UIDs of the series of these images, in clear.
+    """
+
+    def __init__(self, path: Path, detail: str, series: tuple[str, ...]) -> None:
+        super().__init__(path, Reason.SEGMENTATION, detail)
+        self.args = (path, detail, series)  # so that the error can be pickled
+        self.series = series
 
 
 class DataError(SSLError):

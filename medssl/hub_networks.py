@@ -86,18 +86,34 @@ class HubHierarchy(Backbone):
             ShapeError: A view too small for all the halvings of a ConvNeXt.
         """
         net: Any = self.net
-        pixels = view.expand(-1, net.config.num_channels, -1, -1)
         if net.config.model_type != "swin":
-            least = net.config.patch_size * 2 ** (len(net.config.depths) - 1)
-            if min(view.shape[2:]) < least:
-                raise ShapeError(
-                    f"expected views of {least} px or more, got {tuple(view.shape)}; take larger"
-                    " views, or random weights with backbone.stem=small"
-                )
-            features: Tensor = net(pixels).pooler_output
+            features: Tensor = self._run(view).pooler_output
             return features
-        # The model itself would change its windows for good when it meets a smaller view.
-        x, sides = net.embeddings(pixels, interpolate_pos_encoding=True)
-        x = net.layernorm(net.encoder(x, sides, always_partition=True).last_hidden_state)
-        pooled: Tensor = x.mean(dim=1)
+        pooled: Tensor = net.layernorm(self._run(view).last_hidden_state).mean(dim=1)
         return pooled
+
+    def maps(self, view: Tensor) -> list[Tensor]:
+        """Return the results of all stages, `[batch, channels, rows, columns]`, the finest first.
+
+        Raises:
+            ShapeError: See `forward`.
+        """
+        net: Any = self.net
+        found = self._run(view, output_hidden_states=True)
+        is_swin = net.config.model_type == "swin"
+        return list(found.reshaped_hidden_states if is_swin else found.hidden_states)
+
+    def _run(self, view: Tensor, **wishes: bool) -> Any:
+        net: Any = self.net
+        pixels = view.expand(-1, net.config.num_channels, -1, -1)
+        if net.config.model_type == "swin":
+            # The model itself would change its windows for good when it meets a smaller view.
+            x, sides = net.embeddings(pixels, interpolate_pos_encoding=True)
+            return net.encoder(x, sides, always_partition=True, **wishes)
+        least = net.config.patch_size * 2 ** (len(net.config.depths) - 1)
+        if min(view.shape[2:]) < least:
+            raise ShapeError(
+                f"expected views of {least} px or more, got {tuple(view.shape)}; take larger"
+                " views, or random weights with backbone.stem=small"
+            )
+        return net(pixels, **wishes)

@@ -15,7 +15,7 @@ from medssl.private_paths import hide, reveal
 from medssl.sources.remote import require_usable
 from sslcore.tables import write_parquet
 
-VERSION = "4"
+VERSION = "5"
 VERSION_NOTE = "medssl.version"
 ROOT_NOTE = "medssl.root"
 SETTINGS_NOTE = "medssl.settings"
@@ -52,19 +52,20 @@ _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "scanner": pl.String,  # on which device of the site, keyed hash
     "content": pl.String,  # hash of the pixels: equal for exact copies; null if blank
     "stamp": pl.String,  # keyed hash of file size and time: tells whether the file changed
+    "masks": pl.List(pl.String),  # paths of files with the structures in it, or null
     "label": pl.String,
     "split": pl.String,  # train, val or test where the data brings its own, else null
 }
 SCHEMA = pl.Schema(_COLUMNS)
 
-REJECTED_SCHEMA = pl.Schema(
-    {
-        "path": pl.String,
-        "reason": pl.String,  # a value of medssl.errors.Reason
-        "detail": pl.String,  # words without values from the file
-        "stamp": pl.String,
-    }
-)
+_REJECTED: dict[str, DataType | DataTypeClass] = {
+    "path": pl.String,
+    "reason": pl.String,  # a value of medssl.errors.Reason
+    "detail": pl.String,  # words without values from the file
+    "stamp": pl.String,
+    "series": pl.List(pl.String),  # keyed hashes of the series that a segmentation is of
+}
+REJECTED_SCHEMA = pl.Schema(_REJECTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def keep_paths(paths: pl.Series, root: Path, key: SiteKey) -> str:
 
 
 def hide(rows: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Replace the column `path` by keys.
+    """Replace the column `path`, and the paths in `masks`, by keys.
 
     Raises:
         DataError: The table is not here, or lacks a path.
@@ -53,7 +53,7 @@ def hide(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def reveal(rows: pl.DataFrame, notes: Mapping[str, str]) -> pl.DataFrame:
-    """Replace keys in the column `path` by the paths that they stand for, if it holds keys.
+    """Replace keys in the columns `path` and `masks` by the paths that they stand for.
 
     Args:
         rows: Of a manifest, or of rejected files, as the file holds them.
@@ -74,10 +74,24 @@ def _replaced(rows: pl.DataFrame, name: str, given: str, wanted: str) -> pl.Data
             " where it was scanned, or scan again"
         )
     table = _read(file).select(pl.col(given).alias("path"), pl.col(wanted).alias("_wanted"))
-    joined = rows.join(table, on="path", how="left", maintain_order="left")
-    if joined["_wanted"].null_count():
+    replaced = rows.with_columns(_looked_up(rows["path"], table))
+    lacking = replaced["path"].null_count()
+    if "masks" in rows.columns:
+        lists = rows["masks"]
+        names = _looked_up(lists.explode().drop_nulls().unique().alias("path"), table)
+        known = dict(zip(lists.explode().drop_nulls().unique(), names, strict=True))
+        masks = [None if each is None else [known[path] for path in each] for each in lists]
+        replaced = replaced.with_columns(pl.Series("masks", masks, dtype=pl.List(pl.String)))
+        lacking += names.null_count()
+    if lacking:
         raise DataError(f"{file} lacks paths of this manifest; scan again")
-    return joined.with_columns(pl.col("_wanted").alias("path")).select(rows.columns)
+    return replaced
+
+
+def _looked_up(paths: pl.Series, table: pl.DataFrame) -> pl.Series:
+    """Return what stands for each path; null for what the table lacks."""
+    joined = paths.to_frame().join(table, on="path", how="left", maintain_order="left")
+    return joined["_wanted"].alias("path")
 
 
 def _read(file: Path) -> pl.DataFrame:

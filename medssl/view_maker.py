@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medssl.config import Dims
 from medssl.transforms.base import BatchedTransform
+from medssl.transforms.resampling import resample_labels
 from medssl.transforms.resizing import resize
 from sslcore.errors import ShapeError
 from sslcore.random import SampleRandom, derive_keys
@@ -16,6 +17,7 @@ from sslcore.views import ViewBatch
 
 NUM_VIEWS = 2  # full ones
 
+_AFFINE = "0.affine"  # of the geometry, the first transform of every preset
 _METHOD_DRAWS = 1 << 16  # keeps the keys of what a method draws apart from those of the views
 _CPU_CHUNK_BYTES = 4 << 20  # of canvases worked on together; bounds memory, measured fastest
 
@@ -100,6 +102,23 @@ class MultiViewMaker:
         key = derive_keys(index.to(pixels.device), seed, epoch, 0)
         full = Crops(self.transform, self.image_size, 1)
         return self._random_view(pixels, SampleRandom(key), full)
+
+    def one_with_labels(
+        self, pixels: Tensor, labels: Tensor, index: Tensor, *, seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `one` does, and the labels of its pixels, moved alike.
+
+        Args:
+            pixels: As for a call.
+            labels: Of each pixel, `[batch, side, side(, side)]`, uint8.
+            index: As for a call.
+            seed: Of the run.
+            epoch: From 0.
+        """
+        key = derive_keys(index.to(pixels.device), seed, epoch, 0)
+        affine = self.transform.sample(SampleRandom(key))[_AFFINE]
+        moved = resample_labels(labels, affine, self.image_size)
+        return self.one(pixels, index, seed=seed, epoch=epoch), moved
 
     def plain(self, pixels: Tensor) -> Tensor:
         """Return the whole images, resized and normalised, without any chance.

@@ -78,12 +78,17 @@ class Cohort:
 
         With folds every image that was tested is in the test part, although it trained others.
         """
-        parts: list[str | None] = [None] * len(self.manifest)
-        for part, members in self.described.parts().items():
-            for row in members.tolist():
-                parts[row] = part
-        column = pl.Series("split", parts, dtype=pl.String)
+        column = part_of_rows(self.described, len(self.manifest))
         return replace(self.manifest, rows=self.manifest.rows.with_columns(column))
+
+
+def part_of_rows(split: Split, count: int) -> pl.Series:
+    """Return the column `split` of so many rows; null for what is in no part."""
+    parts: list[str | None] = [None] * count
+    for part, members in split.parts().items():
+        for row in members.tolist():
+            parts[row] = part
+    return pl.Series("split", parts, dtype=pl.String)
 
 
 def gather_cohort(
@@ -113,7 +118,7 @@ def gather_cohort(
             f"none of the {len(every)} images has a label; give --labels labels.csv or"
             " --class-folders"
         )
-    learnt = _pretrained_on(run, settings)
+    learnt = pretrained_on(run, settings)
     splits, leakage, about = _split(labelled.rows, config, learnt)
     _require_unseen_labels(run, leakage)
     classes = sorted_classes(labelled.rows["label"])
@@ -189,7 +194,7 @@ def _label(manifest: Manifest, config: FinetuneConfig) -> Manifest:
     return manifest
 
 
-def _pretrained_on(run: RunFolder, settings: DataConfig) -> set[str]:
+def pretrained_on(run: RunFolder, settings: DataConfig) -> set[str]:
     """Return the content of the images that pretraining saw; the images may have moved since."""
     manifest = read_manifest(run.manifest, root=run.path)
     return set(training_rows(manifest, settings).rows["content"].drop_nulls())

@@ -28,12 +28,10 @@ from medssl.fewlabels.probe import decide
 from medssl.fewlabels.student import Distillation, student_spec
 from medssl.fewlabels.supervised import (
     Labelled,
-    TrainingPlan,
-    build_classifier_optimizer,
-    classifier_schedule,
     predict,
     train_classifier,
 )
+from medssl.fewlabels.training import TrainingPlan, build_adamw, warmed_up
 from medssl.loading.dataset import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest, read_manifest
@@ -211,7 +209,7 @@ class _Bench:
             fit(
                 method,
                 iter(build_loader(images.dataset, order)),
-                build_classifier_optimizer(student, config.learning_rate),
+                build_adamw(student, config.learning_rate),
                 LoopSettings(config.steps, config.batch_size),
                 fabric=fabric,
                 prepare=lambda batch: images.light.one(
@@ -220,7 +218,7 @@ class _Bench:
                     seed=config.seed,
                     epoch=batch.epoch,
                 ),
-                schedule=classifier_schedule,
+                schedule=warmed_up,
                 on_step=self._show("distilled"),
             )
         return student

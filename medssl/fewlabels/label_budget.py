@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medssl.config import FewLabelConfig
 from medssl.fewlabels.groups import IntArray
 
 MIN_VAL_PER_CLASS = 2
+DEFAULT_FRACTIONS = (0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,10 @@ class LabelBudget:
 
     fraction: float | None = None
     shots: int | None = None
+    unit: str = "per class"
 
     def __str__(self) -> str:
-        return f"{self.shots} per class" if self.fraction is None else f"{100 * self.fraction:g}%"
+        return f"{self.shots} {self.unit}" if self.fraction is None else f"{100 * self.fraction:g}%"
 
     def draws(self, repeats: int, *, folds: int = 1) -> int:
         """Return how many draws are worth making: all labels can be drawn in one way only."""
@@ -53,6 +56,16 @@ class LabelBudget:
             _first_of_each(train, wanted, seed=(seed, draw, 0)),
             _first_of_each(val, np.minimum(chosen, available), seed=(seed, draw, 1)),
         )
+
+
+def list_budgets(config: FewLabelConfig, *, unit: str = "per class") -> list[LabelBudget]:
+    """Return the numbers of labels to try, in rising order of each kind."""
+    fractions = config.fractions
+    if fractions is None:
+        fractions = () if config.shots else DEFAULT_FRACTIONS
+    return [LabelBudget(fraction=share) for share in sorted(set(fractions))] + [
+        LabelBudget(shots=count, unit=unit) for count in sorted(set(config.shots))
+    ]
 
 
 @dataclass(frozen=True, slots=True)

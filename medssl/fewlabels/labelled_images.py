@@ -101,8 +101,14 @@ def open_labelled_images(
     store: StorePlan | None = None,
 ) -> LabelledImages:
     """Read `manifest` as the encoder was trained on, with the light views of its preset."""
+    dataset = open_dataset(manifest, spec, cache_gb=cache_gb, store=store)
+    return LabelledImages(dataset, light_views(spec), device)
+
+
+def light_views(spec: EncoderSpec) -> MultiViewMaker:
+    """Return the views of an encoder's preset, weak enough for learning from labels."""
     views = ViewsConfig(preset=spec.preset, strength=_LIGHT, crop_scale=_LIGHT_CROP)
-    light = build_views(
+    return build_views(
         views,
         preset=spec.preset,
         image_size=spec.image_size,
@@ -111,5 +117,3 @@ def open_labelled_images(
         mean=spec.mean,
         std=spec.std,
     )
-    dataset = open_dataset(manifest, spec, cache_gb=cache_gb, store=store)
-    return LabelledImages(dataset, light, device)

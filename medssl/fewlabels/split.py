@@ -55,7 +55,31 @@ def split_rows(
     val_share: float,
     seed: int,
 ) -> Split:
-    """Divide labelled images into train, val and test, every class in each.
+    """Divide labelled images into train, val and test, every class in each; see `split_samples`.
+
+    Raises:
+        DataError: One class only, a class that is missing in a part, or as `split_samples`.
+    """
+    classes = rows["label"].unique().sort().to_list()
+    if len(classes) < 2:
+        raise DataError(
+            f"all {len(rows)} labelled images are of one class, {classes}; two or more are needed"
+        )
+    shares = {"test_share": test_share, "val_share": val_share}
+    split = split_samples(rows, how=how, **shares, seed=seed)
+    require_every_class(rows, split, classes)
+    return split
+
+
+def split_samples(
+    rows: pl.DataFrame,
+    *,
+    how: SplitBy,
+    test_share: float,
+    val_share: float,
+    seed: int,
+) -> Split:
+    """Divide images into train, val and test.
 
     Exact copies of an image stay together, and so do all patients that share one. A given split
     without a val part gets one cut from train, by patient where patients are known.
@@ -71,14 +95,9 @@ def split_rows(
         seed: Equal seeds give equal splits.
 
     Raises:
-        DataError: One class only, no patient keys, too few patients, a class that is missing in
-            a part, or a given split that has a patient on two sides.
+        DataError: No patient keys, too few patients, or a given split that has a patient on two
+            sides.
     """
-    classes = rows["label"].unique().sort().to_list()
-    if len(classes) < 2:
-        raise DataError(
-            f"all {len(rows)} labelled images are of one class, {classes}; two or more are needed"
-        )
     has_given = rows["split"].is_not_null().any()
     if how == "given" or (how == "auto" and has_given):
         split = _given_split(rows, val_share, seed)
@@ -90,7 +109,6 @@ def split_rows(
         shares = (1 - test_share - val_share, val_share, test_share)
         train, val, test = divide(rows, groups, shares, seed=seed, unit=by)
         split = Split(train, val, test, by)
-    require_every_class(rows, split, classes)
     return split
 
 

@@ -11,7 +11,7 @@ from medssl.backbones import Backbone
 from medssl.config import FinetuneConfig
 from medssl.fewlabels.classifier import Classifier
 from medssl.fewlabels.evaluation import Outcome
-from medssl.fewlabels.label_budget import LabelBudget
+from medssl.fewlabels.label_budget import LabelBudget, list_budgets
 from medssl.fewlabels.labelled_images import Features, LabelledImages
 from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
 from medssl.fewlabels.probe import (
@@ -27,15 +27,13 @@ from medssl.fewlabels.probe import (
 from medssl.fewlabels.split import Split
 from medssl.fewlabels.supervised import (
     Labelled,
-    TrainingPlan,
     predict,
     train_classifier,
 )
+from medssl.fewlabels.training import TrainingPlan
 from sslcore.console import Progress
 from sslcore.random import seeded
 from sslcore.training.loop import StepRecord
-
-DEFAULT_FRACTIONS = (0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +80,6 @@ class Kept:
     budget: LabelBudget
     train: Labelled
     val: Labelled
-
-
-def list_budgets(config: FinetuneConfig) -> list[LabelBudget]:
-    """Return the numbers of labels to try, in rising order of each kind."""
-    fractions = config.fractions
-    if fractions is None:
-        fractions = () if config.shots else DEFAULT_FRACTIONS
-    return [LabelBudget(fraction=share) for share in sorted(set(fractions))] + [
-        LabelBudget(shots=count) for count in sorted(set(config.shots))
-    ]
 
 
 def run_trials(

@@ -7,22 +7,20 @@ by which an encoder could tell scanners or patients apart.
 
 import math
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from medssl.config import StainMethod, Window
 from medssl.intensity import to_display
+from medssl.loading.fitting import Fitting, stored
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.local import local_file
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
-from medssl.transforms.resizing import resize
 from medssl.transforms.stain_normalisation import NormalizeStain
 
 CANVAS_VERSION = 2  # raised when the canvas of an unchanged image may come out differently
@@ -138,33 +136,7 @@ def to_canvas(display: npt.NDArray[np.float32], side: int, channels: int) -> Ten
     """
     image = _with_channels(torch.from_numpy(np.ascontiguousarray(display)), channels)
     rows, columns = image.shape[1:]
-    scale = side / max(rows, columns)
-    return fit(image, (max(1, round(rows * scale)), max(1, round(columns * scale))), side)
-
-
-def fit(image: Tensor, sides: Sequence[int], canvas: int) -> Tensor:
-    """Resize an image or a volume, and put it in the middle of a canvas, its borders repeated.
-
-    Args:
-        image: `[channels, *old sides]`, of two or three sides, 0 to 1.
-        sides: The new ones, up to `canvas`.
-        canvas: Every side of the result, px.
-
-    Returns:
-        `[channels, canvas, canvas(, canvas)]`, uint16, 65535 for 1.
-    """
-    fitted = resize(image[None], sides)
-    free = [canvas - side for side in reversed(sides)]  # the last side first, as padding has it
-    margins = [part for gap in free for part in (gap // 2, gap - gap // 2)]
-    if any(margins):
-        fitted = F.pad(fitted, margins, mode="replicate")
-    return stored(fitted[0])
-
-
-def stored(image: Tensor) -> Tensor:
-    """Return values of 0 to 1 as uint16, 65535 for 1."""
-    values: Tensor = image.clamp(0, 1).mul(65535).round().to(torch.uint16)
-    return values
+    return Fitting.of_image(rows, columns, side).pixels(image)
 
 
 def _with_channels(image: Tensor, channels: int) -> Tensor:

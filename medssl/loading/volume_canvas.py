@@ -6,6 +6,7 @@ volume without a geometry keeps its axes, and its voxels are taken to be cubes.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, show_volume
-from medssl.loading.canvas import fit
+from medssl.loading.fitting import Fitting
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.volume import LPS, turn_to
@@ -23,6 +24,7 @@ from medssl.volumes.geometry import Geometry, volumes_of
 from medssl.volumes.read import Slices
 
 _AXES = "SPL"  # slices to the head, rows to the back, columns to the left
+Number = TypeVar("Number", bound=np.generic)
 
 
 class VolumeReader:
@@ -65,8 +67,8 @@ class VolumeReader:
         first = self.root / decode_path(slices.images[0][0])
         if self._spacing_mm is not None and slices.geometry.spacing_mm is None:
             raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
-        turned, spacing = _turned(first, shown, slices.geometry)
-        cube = to_cube(turned, spacing, self._canvas, self._spacing_mm)
+        placed, spacing = turned(first, shown, slices.geometry)
+        cube = to_cube(placed, spacing, self._canvas, self._spacing_mm)
         return cube.expand(self._channels, -1, -1, -1).contiguous()
 
 
@@ -116,32 +118,19 @@ def to_cube(
     Returns:
         `[1, side, side, side]`, uint16, 65535 for 1.
     """
-    if wanted_mm is not None:
-        shown = _middle(shown, [max(1, round(side * wanted_mm / step)) for step in spacing_mm])
     volume = torch.from_numpy(np.ascontiguousarray(shown))[None]
-    lengths = [count * step for count, step in zip(shown.shape, spacing_mm, strict=True)]
-    step = wanted_mm or max(lengths) / side
-    fitted = [min(side, max(1, round(length / step))) for length in lengths]
-    return fit(volume, fitted, side)
+    return Fitting.of_volume(shown.shape, spacing_mm, side, wanted_mm).pixels(volume)
 
 
-def _middle(shown: npt.NDArray[np.float32], most: list[int]) -> npt.NDArray[np.float32]:
-    """Cut both ends of each axis off, so that at most so many remain."""
-    cuts = tuple(
-        slice((count - min(count, kept)) // 2, (count - min(count, kept)) // 2 + min(count, kept))
-        for count, kept in zip(shown.shape, most, strict=True)
-    )
-    return shown[cuts]
-
-
-def _turned(
-    path: Path, shown: npt.NDArray[np.float32], geometry: Geometry
-) -> tuple[npt.NDArray[np.float32], tuple[float, float, float]]:
-    """Return the volume with the axes of the patient, and its spacing; pixels of 1 mm if none."""
+def turned(
+    path: Path, volume: npt.NDArray[Number], geometry: Geometry
+) -> tuple[npt.NDArray[Number], tuple[float, float, float]]:
+    """Return a volume with the axes of the patient, and its spacing; pixels of 1 mm if none."""
     if geometry.affine is None:
-        return shown, (1.0, 1.0, 1.0)
+        return volume, (1.0, 1.0, 1.0)
     spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0).tolist()
     change = turn_to(_AXES, path, LPS @ geometry.affine)
     order = np.argsort(change[:, 0])
     first, second, third = (spacing[axis] for axis in order)
-    return np.asarray(apply_orientation(shown, change), np.float32), (first, second, third)
+    placed = np.asarray(apply_orientation(volume, change), volume.dtype)
+    return placed, (first, second, third)

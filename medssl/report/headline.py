@@ -18,11 +18,12 @@ def headline(inputs: Inputs) -> str:
         return f"{_method(inputs)} pretraining{_of_backbone(inputs)}"
     results = inputs.results
     labels = _typical_amount(results)
-    ours = results.measure(labels, results.main_model, "auroc")
+    ours = results.measure(labels, results.main_model, results.metric)
     if not ours:
         return f"{_method(inputs)} pretraining and what it is worth with few labels"
-    text = f"With {words.amount(labels)}: AUROC\N{NO-BREAK SPACE}{writing.decimals(ours.value)}"
-    theirs = results.measure(labels, SCRATCH, "auroc")
+    name = words.METRICS[results.metric]
+    text = f"With {words.amount(labels)}: {name}\N{NO-BREAK SPACE}{writing.decimals(ours.value)}"
+    theirs = results.measure(labels, SCRATCH, results.metric)
     if theirs and results.main_model != SCRATCH:
         text += f", from scratch\N{NO-BREAK SPACE}{writing.decimals(theirs.value)}"
     return text
@@ -52,10 +53,10 @@ def summary(inputs: Inputs) -> str:
             f" small student on unlabelled images; the student's numbers, tested on {tested}."
         )
     how = "fine-tuned" if results.main_model == "finetuned" else "used"
-    return (
-        f"{text} It was then {how} to tell {_classes(results)} apart, learning from {learnt};"
-        f" tested on {tested}."
-    )
+    aim = f"tell {_classes(results)} apart"
+    if results.task == "segmentation":
+        aim = f"outline {_classes(results)}"
+    return f"{text} It was then {how} to {aim}, learning from {learnt}; tested on {tested}."
 
 
 def tiles(results: Results | None) -> tuple[Tile, ...]:
@@ -70,14 +71,14 @@ def tiles(results: Results | None) -> tuple[Tile, ...]:
 
 
 def _tile(results: Results, labels: str) -> Tile | None:
-    ours = results.measure(labels, results.main_model, "auroc")
+    ours = results.measure(labels, results.main_model, results.metric)
     found = results.find(labels, results.main_model)
     if not ours or not found:
         return None
-    theirs = results.measure(labels, SCRATCH, "auroc")
-    text, tone = verdict(results.against_scratch(labels, "auroc"), "from scratch")
+    theirs = results.measure(labels, SCRATCH, results.metric)
+    text, tone = verdict(results.against_scratch(labels, results.metric), "from scratch")
     return Tile(
-        title=f"AUROC, {words.amount(labels)} ({_counted(found)})",
+        title=f"{words.METRICS[results.metric]}, {words.amount(labels)} ({_counted(found)})",
         value=writing.decimals(ours.value),
         interval=writing.interval(ours),
         versus=f"from scratch {writing.decimals(theirs.value)}" if theirs else "",

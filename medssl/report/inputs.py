@@ -31,6 +31,7 @@ class Inputs:
     """What was found; a part that is missing is None or empty.
 
     Attributes:
+        folder: What the report is about.
         run: Folder of the pretraining run.
         manifest: Of the images that the run was given.
         has_images: Whether the folder with these images is still where the manifest says.
@@ -45,6 +46,7 @@ class Inputs:
         embeddings: Of all images.
     """
 
+    folder: Path
     run: Path | None
     manifest: Manifest | None
     has_images: bool
@@ -84,8 +86,9 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
     config = _read_config(run)
     configs = {"Pretraining": read_tree(run / CONFIG) if run else {}}
     if results:
-        configs["Fine-tuning"] = read_tree(folder / CONFIG)
+        configs["Few labels"] = read_tree(folder / CONFIG)
     return Inputs(
+        folder=folder,
         run=run,
         manifest=manifest,
         has_images=has_images,

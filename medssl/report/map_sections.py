@@ -100,7 +100,8 @@ def map_sections(inputs: Inputs, config: ReportConfig) -> list[Section]:
             " this folder, or the encoder of the run and its images."
         )
         return [Section("map", "Map of the images", (Note(reason),))]
-    classes = inputs.results.classes if inputs.results else ()
+    results = inputs.results
+    classes = results.classes if results and results.task == "classification" else ()
     embedded = Embedded.from_table(table, config.map_points, classes)
     images = _open(inputs, embedded)
     return [_map(embedded, images, total, config.seed), _neighbours(embedded, images, config)]
@@ -110,7 +111,8 @@ def _embeddings(inputs: Inputs, config: ReportConfig) -> tuple[pl.DataFrame | No
     """Return embeddings that were found, or of some images of the run; and how many there are."""
     if inputs.embeddings is not None:
         return inputs.embeddings, len(inputs.embeddings)
-    if inputs.run is None or inputs.gallery is None or inputs.results:
+    has_own = inputs.results is not None and inputs.results.task == "classification"
+    if inputs.run is None or inputs.gallery is None or has_own:
         return None, 0
     rows = inputs.gallery.rows
     some = replace(inputs.gallery, rows=rows[evenly(len(rows), config.map_points).tolist()])

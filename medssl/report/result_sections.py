@@ -7,12 +7,13 @@ import polars as pl
 from medssl.report import figures, tables, words
 from medssl.report.curves import calibration_bins, mean_roc
 from medssl.report.inputs import Inputs
+from medssl.report.outline_section import outline_section
 from medssl.report.results import SCRATCH, Results
 from sslcore.plots import to_svg
 from sslcore.report import writing
 from sslcore.report.parts import Drawing, Drawings, Note, NoteTone, Part, Points, Section, Tables
 
-_CURVE_METRICS = ("auroc", "balanced_accuracy", "average_precision")
+_CURVE_METRICS = ("auroc", "balanced_accuracy", "average_precision", "dice")
 _NARROW = 3  # classes whose confusion matrices fit side by side
 _NO_PREDICTIONS = (
     "These figures need predictions.parquet, which medssl finetune writes beside metrics.json;"
@@ -24,6 +25,13 @@ def result_sections(inputs: Inputs) -> list[Section]:
     """Return the chapters; one sentence for a run that was not fine-tuned yet."""
     if not inputs.results:
         return []
+    if inputs.results.task == "segmentation":
+        return [
+            _few_labels(inputs.results),
+            _numbers(inputs.results),
+            outline_section(inputs.folder, inputs.results.classes),
+            _leakage(inputs.results),
+        ]
     return [
         _few_labels(inputs.results),
         _numbers(inputs.results),
@@ -45,10 +53,10 @@ def _few_labels(results: Results) -> Section:
         if metric in found
         for alt in [f"{words.METRICS[metric]} of each model against the number of labels."]
     ]
-    amounts = [labels for labels in results.amounts if results.against_scratch(labels, "auroc")]
-    if amounts:
-        figure = figures.differences(results, "auroc")
-        alt = "Difference in AUROC between pretrained and from scratch, per amount of labels."
+    if any(results.against_scratch(labels, results.metric) for labels in results.amounts):
+        figure = figures.differences(results, results.metric)
+        name = words.METRICS[results.metric]
+        alt = f"Difference in {name} between pretrained and from scratch, per amount of labels."
         caption = "Right of the line, pretraining helped. A bar across the line may be chance."
         drawings.append(Drawing(to_svg(figure, name="ahead", alt=alt), caption))
     parts: list[Part] = [Drawings(tuple(drawings))]
@@ -67,9 +75,8 @@ def _numbers(results: Results) -> Section:
     parts: list[Part] = [tables.all_numbers(results)]
     parts += [comparisons] if comparisons else []
     parts += [points] if points.items else []
-    lead = (
-        f"Labels were drawn {writing.count(draws, 'time')} per amount. Higher is better, except for"
-        " the calibration error."
+    lead = f"Labels were drawn {writing.count(draws, 'time')} per amount. Higher is better" + (
+        "." if results.task == "segmentation" else ", except for the calibration error."
     )
     return Section("numbers", "All numbers", tuple(parts), lead)
 

@@ -1,13 +1,14 @@
 """What `metrics.json` holds, checked when it is read."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from medssl.errors import DataError
 from sslcore.report.measures import Measure, Record
 
-PRETRAINED = ("finetuned", "linear_probe", "knn", "distilled")
+PRETRAINED = ("finetuned", "frozen", "linear_probe", "knn", "distilled")
 SCRATCH = "scratch"
 
 
@@ -48,6 +49,7 @@ class Part(Record):
     """One part of the split; patients is None where they are not all known."""
 
     images: int
+    cases: int | None = None
     patients: int | None = None
     per_class: dict[str, int] = Field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Results(Record):
     classes: list[str]
     data: Data
     results: list[Result]
+    task: Literal["classification", "segmentation"] = "classification"
     mode: str = "linear"
     split: str = "patient"
     comparisons: list[Comparison] = Field(default_factory=list)
@@ -90,6 +93,11 @@ class Results(Record):
     decision: str = ""
     validation: str = ""
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def metric(self) -> str:
+        """What comes first: AUROC of images, Dice of outlines."""
+        return "dice" if self.task == "segmentation" else "auroc"
 
     @property
     def amounts(self) -> list[str]:

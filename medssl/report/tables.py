@@ -16,9 +16,7 @@ _MOST_VALUES = 5
 
 def all_numbers(results: Results) -> Table:
     """Return every metric of every model, grouped by the amount of labels; the best are strong."""
-    metrics = [
-        name for name in words.METRICS if any(name in item.metrics for item in results.results)
-    ]
+    metrics = _metrics(results)
     groups = []
     for labels in results.amounts:
         models = [model for model in results.models if results.find(labels, model)]
@@ -38,9 +36,23 @@ def all_numbers(results: Results) -> Table:
         groups.append((_amount(results, labels), rows))
     return Table(
         caption="Mean over label draws, with its 95 % interval; the best of each column in bold",
-        head=("Model", *(words.METRICS[name] for name in metrics)),
+        head=("Model", *(_title(name) for name in metrics)),
         groups=tuple(groups),
     )
+
+
+def _metrics(results: Results) -> list[str]:
+    """Return the metrics of any result: those with a name of their own, then those of classes."""
+    found = list(dict.fromkeys(name for item in results.results for name in item.metrics))
+    of_classes = [name for name in found if name not in words.METRICS]
+    own = [name for name in words.METRICS if name in found]
+    return own + (of_classes if len(of_classes) > 1 else [])
+
+
+def _title(metric: str) -> str:
+    """Return the name of a metric, or of the class that it is of."""
+    kind, _, name = metric.partition(" ")
+    return words.METRICS.get(metric) or f"{words.METRICS.get(kind, kind)}, {name}"
 
 
 def all_comparisons(results: Results) -> Table | None:
@@ -109,15 +121,17 @@ def _share(value: float, shares: Shares | None, truth: int, guess: int) -> str:
 def split_sizes(results: Results) -> Table:
     """Return images, patients and classes of each part of the split."""
     data = results.data
+    is_outlined = results.task == "segmentation"
+    classes = () if is_outlined else results.classes
     rows = tuple(
-        (Cell(name), *_sizes(part, results.classes))
+        (Cell(name), *([Cell(f"{part.cases:,}")] if is_outlined else []), *_sizes(part, classes))
         for name, part in (
             ("Training", data.train),
             ("Validation", data.val),
             ("Test", data.test),
         )
     )
-    head = ("Part", "Images", "Patients", *results.classes)
+    head = ("Part", *(["Cases"] if is_outlined else []), "Images", "Patients", *classes)
     return Table("The split that the results stand on", head, (("", rows),))
 
 
@@ -156,7 +170,8 @@ def rejected_by_reason(rejected: pl.DataFrame) -> Table:
 
 def _amount(results: Results, labels: str) -> str:
     number = max(item.num_labels for item in results.results if item.labels == labels)
-    return f"{writing.capital(words.amount(labels))} ({writing.count(number, 'image')})"
+    unit = "case" if results.task == "segmentation" else "image"
+    return f"{writing.capital(words.amount(labels))} ({writing.count(number, unit)})"
 
 
 def _in_sentence(model: str) -> str:

@@ -16,6 +16,7 @@ MODELS = {
     "distilled": "Student",
     "teacher": "Its teacher",
     "finetuned": "Pretrained, fine-tuned",
+    "frozen": "Pretrained, frozen",
     "linear_probe": "Pretrained, linear probe",
     "knn": "Pretrained, kNN",
     "scratch": "From scratch",
@@ -27,6 +28,7 @@ MODEL_COLORS = {
     "distilled": 0,
     "teacher": 2,
     "finetuned": 2,
+    "frozen": 0,
     "linear_probe": 0,
     "knn": 3,
     "scratch": 1,
@@ -35,6 +37,7 @@ MODEL_COLORS = {
 }
 
 METRICS = {
+    "dice": "Dice",
     "auroc": "AUROC",
     "balanced_accuracy": "Balanced accuracy",
     "average_precision": "Average precision",
@@ -65,7 +68,7 @@ REASONS = {
     Reason.EMPTY: "the file has no content",
     Reason.NOT_AN_IMAGE: "neither DICOM nor one of the image formats",
     Reason.NO_PIXELS: "DICOM without an image, such as a report or a directory",
-    Reason.SEGMENTATION: "masks of other images, which are nothing to learn from",
+    Reason.SEGMENTATION: "structures in other images; medssl segment learns from them",
     Reason.TRUNCATED: "the file ends before the image does",
     Reason.CORRUPT: "damaged: it does not follow its own format",
     Reason.UNSUPPORTED: "readable, but of a kind that no reader here handles",
@@ -111,6 +114,14 @@ HOW_TO_READ = (
             "Take one image of the class and one of another, at random: how often the model"
             " ranks them the right way round. 0.5 is guessing, 1 is perfect. It does not depend"
             " on a threshold."
+        ),
+    ),
+    (
+        "Dice",
+        (
+            "How much a mask and an outline have in common: twice their common pixels over the"
+            " pixels of both. 0 is nothing, 1 is perfect. It is that of whole volumes, in the"
+            " resolution of the files."
         ),
     ),
     (

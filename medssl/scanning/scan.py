@@ -24,6 +24,7 @@ from medssl.manifest import (
 from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
 from medssl.scanning.describe import describe, require_tagged
+from medssl.scanning.mask_paths import beside, with_masks
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
@@ -96,6 +97,9 @@ def scan(
     for pattern in patterns.values():
         pattern.require_matches([file.path for file in files])
 
+    counted = len(files) + len(aside)
+    masks, files = _take_masks(files, config.masks)
+
     with parts.claimed():
         reused = parts.earlier(_as_table(files))
         known = set(reused.rows["path"].unique()) | set(reused.rejected["path"])
@@ -109,15 +113,15 @@ def scan(
         if tables.rows.is_empty():
             parts.remove()
             raise _no_images(tables, folder)
-        private = _keep_paths(tables, root, key) if config.private else None
+        private = _keep_paths(tables, masks, root, key) if config.private else None
         rows = assemble(describe(tables.rows, patterns, config, key))
+        rows = with_masks(rows, tables.rejected, masks)
         manifest = _labelled(Manifest(rows, root, private), config, key, parts)
         about = {SETTINGS_NOTE: settings}
         write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
         write_manifest(manifest, out, about=about)
         parts.remove()
     seconds = time.monotonic() - began
-    counted = len(files) + len(aside)
     return summarise(
         manifest.rows,
         tables.rejected,
@@ -167,6 +171,13 @@ def _list_files(
     if not files and not aside:
         raise DataError(f"{folder}: no files in it")
     return place, files, aside
+
+
+def _take_masks(files: list[Found], template: str | None) -> tuple[dict[str, str], list[Found]]:
+    """Return the mask of each image that has one beside it, and the files that are no masks."""
+    masks = beside(template, [file.path for file in files])
+    taken = set(masks.values())
+    return masks, [file for file in files if file.path not in taken]
 
 
 def _as_table(files: list[Found]) -> pl.DataFrame:
@@ -227,7 +238,7 @@ def _assemble(reused: Tables, fresh: Tables, files: list[Found], aside: list[Set
     now = fresh.about(_as_table(files))
     rows = pl.concat([reused.rows, now.rows]).unique(["path", "member", "frame"], keep="last")
     walked = pl.DataFrame(
-        [(item.path, item.reason, item.detail, item.stamp) for item in aside],
+        [(item.path, item.reason, item.detail, item.stamp, item.series) for item in aside],
         schema=REJECTED_SCHEMA,
         orient="row",
     )
@@ -235,8 +246,9 @@ def _assemble(reused: Tables, fresh: Tables, files: list[Found], aside: list[Set
     return Tables(rows.sort("path", "member", "frame"), rejected.sort("path"))
 
 
-def _keep_paths(tables: Tables, root: Path, key: SiteKey) -> str:
-    return keep_paths(pl.concat([tables.rows["path"], tables.rejected["path"]]), root, key)
+def _keep_paths(tables: Tables, masks: dict[str, str], root: Path, key: SiteKey) -> str:
+    paths = [tables.rows["path"], tables.rejected["path"], pl.Series("path", masks.values())]
+    return keep_paths(pl.concat([each.cast(pl.String) for each in paths]), root, key)
 
 
 def _require_complete(tables: Tables, files: list[Found]) -> None:

@@ -17,6 +17,11 @@ class ScanConfig(Section):
     label_tag: LabelTag | None = Field(
         None, description="DICOM attribute that is the label; see `medssl.sources.label_terms`"
     )
+    masks: str | None = Field(
+        None,
+        description="path of an image's mask below the folder, by {folder}, {name} and {stem} of"
+        " the image; see `medssl.scanning.mask_paths`",
+    )
     patient_pattern: str | None = Field(
         None,
         description="regular expression with one group, searched for in the relative path of"

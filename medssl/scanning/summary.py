@@ -33,6 +33,7 @@ class ScanSummary:
         patients: Different patients; 0 where none is known.
         studies: Different studies.
         labels: Images per label.
+        masks: Images with masks.
         label_tag: The DICOM attribute that they were read from, or None.
         splits: Images per split that the data brings.
         seconds: Duration.
@@ -55,6 +56,7 @@ class ScanSummary:
     patients: int
     studies: int
     labels: Mapping[str, int]
+    masks: int
     label_tag: str | None
     splits: Mapping[str, int]
     seconds: float
@@ -117,6 +119,7 @@ class ScanSummary:
             ("studies", str(self.studies) if self.studies else ""),
             ("duplicates", f"{self.duplicates} images repeat the pixels of another"),
             ("labels", self._labels()),
+            ("masks", f"of {self.masks} images" if self.masks else ""),
             ("splits", _list(self.splits)),
             ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
             ("time", f"{self.seconds:.1f} s"),
@@ -154,6 +157,7 @@ def summarise(
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),
         labels=_counts(rows["label"]),
+        masks=rows["masks"].count(),
         label_tag=label_tag,
         splits=_counts(rows["split"]),
         seconds=seconds,

@@ -41,6 +41,7 @@ class SetAside:
     reason: str
     detail: str
     stamp: str | None = None
+    series: tuple[str, ...] = ()  # keyed hashes of those that a segmentation is of
 
 
 def walk(

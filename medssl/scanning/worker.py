@@ -15,7 +15,13 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
+from medssl.errors import (
+    DataError,
+    IngestError,
+    Reason,
+    SegmentationError,
+    UnsupportedImageError,
+)
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, is_remote
 from medssl.scanning.walk import Found, SetAside
@@ -108,7 +114,9 @@ def read_file(
         with local_file(wanted) as path:
             rows = list(_rows(path, wanted, file, key, wishes, label_tag))
     except IngestError as error:
-        aside = SetAside(file.path, str(error.reason), error.detail, file.stamp)
+        named = error.series if isinstance(error, SegmentationError) else ()
+        series = tuple(key.series(uid) for uid in named)
+        aside = SetAside(file.path, str(error.reason), error.detail, file.stamp, series)
         return Outcome(file.path, [], aside)
     except DataError:
         raise
@@ -177,9 +185,6 @@ def _file_rows(
     rows: list[Row] = []
     with open_image(path, kind) as reader:
         facts = reader.facts
-        if facts.is_segmentation:
-            detail = "masks of other images: nothing to learn from"
-            raise UnsupportedImageError(path, Reason.SEGMENTATION, detail)
         label = facts.terms.get(label_tag or "")
         shared = {"path": file.path, "kind": kind, "stamp": file.stamp, "label": label}
         burned_in = facts.burned_in

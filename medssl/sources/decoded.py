@@ -109,7 +109,6 @@ class FileFacts:
     scanner: str | None = field(default=None, repr=False)  # maker, model and number
     suv: str | None = None  # of PET: whether its unit is known; a value of dicom_suv.Suv
     terms: Mapping[str, str] = field(default_factory=dict)  # see label_terms; may be labels
-    is_segmentation: bool = False  # masks of other images, which are no images to learn from
 
 
 class ImageReader(Protocol):

@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +13,21 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
+from medssl.errors import (
+    IngestError,
+    Reason,
+    SegmentationError,
+    TooLargeError,
+    UnreadableFileError,
+    UnsupportedImageError,
+)
 from medssl.sources.burned_in import suspect_text
 from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
 from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
 from medssl.sources.dicom_place import frame_place
+from medssl.sources.dicom_references import segmented_series
 from medssl.sources.dicom_suv import PRIVATE_TAGS, Scale, read_scale
 from medssl.sources.dicom_terms import MODALITIES
 from medssl.sources.dicom_values import TAGS, first_text
@@ -35,6 +43,7 @@ _NUMBERED = ("ManufacturerModelName", "DeviceSerialNumber")
 _STATION = ("Manufacturer", "ManufacturerModelName", "StationName")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _SEGMENTATIONS = tuple(f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 5, 7))
+_STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,6 @@ class DicomFile:
             scanner=self._scanner,
             suv=self._scale.how if self._scale else None,
             terms=self._terms,
-            is_segmentation=_is_segmentation(self.path, self.header),
         )
 
     def decode(self, frame: int) -> Decoded:
@@ -139,9 +147,12 @@ def open_dicom(path: Path) -> Iterator[DicomFile]:
 
     Raises:
         UnsupportedImageError: A whole slide, which `medssl.sources.slide` opens.
+        SegmentationError: Structures in other images, which `medssl.masks` reads.
         IngestError: As `open_frames`.
     """
     with open_frames(path) as file:
+        if _is_segmentation(path, file.header):
+            raise _segmentation(path, file.header)
         if is_whole_slide(path, file.header):
             detail = "a file of a whole slide, whose frames are no images by themselves"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
@@ -149,11 +160,15 @@ def open_dicom(path: Path) -> Iterator[DicomFile]:
 
 
 @contextmanager
-def open_frames(path: Path) -> Iterator[DicomFile]:
+def open_frames(path: Path, *, also: Sequence[int] = ()) -> Iterator[DicomFile]:
     """Open a DICOM file as `open_dicom`, be it of a whole slide or not.
 
     Files without preamble, file meta information or transfer syntax are read as their bytes
     suggest.
+
+    Args:
+        path: The file.
+        also: Tags of attributes to read beside those that readers here use.
 
     Raises:
         UnreadableFileError: Damaged, truncated, without pixels, or no DICOM file.
@@ -163,7 +178,7 @@ def open_frames(path: Path) -> Iterator[DicomFile]:
     with reading(path, "file"):
         file = path.open("rb")
     with file:
-        header, syntax, stream, element = read_header(path, file)
+        header, syntax, stream, element = read_header(path, file, also)
         if element is None:
             raise _without_pixels(path, header)
         layout = read_layout(path, header, element)
@@ -172,12 +187,15 @@ def open_frames(path: Path) -> Iterator[DicomFile]:
         yield DicomFile(path, header, syntax, layout, pixels)
 
 
-def read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, PixelElement | None]:
+def read_header(
+    path: Path, file: BinaryIO, also: Sequence[int] = ()
+) -> tuple[Dataset, UID, BinaryIO, PixelElement | None]:
     """Read the attributes that readers here use, and where the pixel data is.
 
     Args:
         path: For errors.
         file: Its content, open at the start.
+        also: Tags of further attributes.
 
     Returns:
         The attributes; the transfer syntax; the stream that the pixel data is read from, which is
@@ -204,7 +222,7 @@ def read_header(path: Path, file: BinaryIO) -> tuple[Dataset, UID, BinaryIO, Pix
         stream.seek(body)
         header = read_dataset(
             stream, syntax.is_implicit_VR, syntax.is_little_endian, None, _at_pixels,
-            specific_tags=[*TAGS, *MOSAIC_TAGS, *PRIVATE_TAGS],
+            specific_tags=[*TAGS, *MOSAIC_TAGS, *PRIVATE_TAGS, *also],
         )  # fmt: skip
         element = find_pixels(path, stream, header)
     return header, syntax, stream, element
@@ -257,12 +275,19 @@ def _is_segmentation(path: Path, header: Dataset) -> bool:
     return kind in _SEGMENTATIONS or (not kind and first_text(path, header, "Modality") == "SEG")
 
 
-def _without_pixels(path: Path, header: Dataset) -> UnreadableFileError:
+def _segmentation(path: Path, header: Dataset) -> SegmentationError:
+    detail = "structures in other images, for medssl segment"
+    return SegmentationError(path, detail, segmented_series(path, header))
+
+
+def _without_pixels(path: Path, header: Dataset) -> IngestError:
     """Tell an object that never had pixels from an image that was cut."""
     if len(header) == 0:
         return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
+    if first_text(path, header, "SOPClassUID") == _STRUCTURES:
+        return _segmentation(path, header)
     if _is_segmentation(path, header):
-        return UnreadableFileError(path, Reason.SEGMENTATION, "a segmentation without pixels")
+        return SegmentationError(path, "a segmentation without pixels", ())
     with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
         kind = UID(first_text(path, header, "SOPClassUID") or "").name
     if "Rows" in header or ("Image Storage" in kind and not kind.startswith("Raw")):

@@ -28,7 +28,7 @@ _MOMENT = (
 
 def frame_place(path: Path, header: Dataset, frame: int) -> Place | None:
     """Return where a frame lies; None if the file gives no plane in the patient."""
-    plane = _plane(path, header, frame)
+    plane = frame_plane(path, header, frame)
     if plane is None:
         return None
     moment = _moment(path, header, frame)
@@ -42,7 +42,8 @@ def frame_place(path: Path, header: Dataset, frame: int) -> Place | None:
     return Place(moment, plane, tuple("\\".join(map(_plain, values)) for values in words))
 
 
-def _plane(path: Path, header: Dataset, frame: int) -> Plane | None:
+def frame_plane(path: Path, header: Dataset, frame: int) -> Plane | None:
+    """Return the plane of a frame in the patient; None if the file does not say."""
     position = _numbers(path, header, frame, "PlanePositionSequence", "ImagePositionPatient")
     sides = _numbers(path, header, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
     if len(position) != 3 or len(sides) != 6:

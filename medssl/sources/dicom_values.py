@@ -93,6 +93,8 @@ _KEYWORDS = (
     "PyramidUID",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
+    "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence",
 )
 _TAG_OF: dict[str, int] = {word: tag_for_keyword(word) or 0 for word in _KEYWORDS}
 TAGS: tuple[int, ...] = tuple(_TAG_OF.values())

@@ -35,6 +35,25 @@ def resample(images: Tensor, affine: Tensor, size: int) -> Tensor:
     return result
 
 
+def resample_labels(labels: Tensor, affine: Tensor, size: int) -> Tensor:
+    """Return the labels of the nearest pixels, `[batch, size, size(, size)]`, uint8.
+
+    Args:
+        labels: `[batch, *sides]`, uint8.
+        affine: See `resample`.
+        size: Side of the result, px.
+    """
+    grid = _grid(affine, size) if labels.ndim == 3 else _grid_of_volumes(affine, size)
+    found = F.grid_sample(
+        labels[:, None].float(),
+        grid,
+        mode="nearest",
+        padding_mode="reflection",
+        align_corners=False,
+    )
+    return found[:, 0].to(torch.uint8)
+
+
 def _grid(affine: Tensor, size: int) -> Tensor:
     """Return the positions to sample, `[batch, size, size, 2]`, x before y."""
     steps = (2 * torch.arange(size, device=affine.device) + 1) / size - 1

@@ -177,7 +177,7 @@ def test_locked_damaged_and_packed_archives_have_their_reasons(tmp_path: Path) -
     (tmp_path / "d" / "whole.tar.gz").write_bytes(b"\x1f\x8b")
     manifest, rejected = scanned(tmp_path / "d")
     assert manifest.rows["path"].to_list() == ["a.zip/good.dcm"]
-    reasons = {path: (reason, detail) for path, reason, detail, _ in rejected.rows()}
+    reasons = {path: (reason, detail) for path, reason, detail, *_ in rejected.rows()}
     assert reasons["a.zip/locked.dcm"] == ("unsupported", "encrypted")
     assert reasons["cut.zip"][0] == "not_an_image"
     assert reasons["whole.tar.gz"][0] == "unsupported"

@@ -10,12 +10,12 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medssl.errors import IngestError, Reason
+from medssl.errors import IngestError, Reason, SegmentationError
 from medssl.identity import SiteKey
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.decoded import Decoded, FileFacts, Linear, Lut, VoiWindow
-from medssl.sources.dicom import open_dicom
+from medssl.sources.dicom import open_dicom, open_frames
 from medssl.sources.sniff import sniff
 from tests.medssl.make import dataset, ramp, write_dicom
 
@@ -262,13 +262,16 @@ def test_segmentations_are_set_aside_and_never_images(tmp_path: Path, kind: str)
     assert outcome.rows == []
     assert outcome.aside is not None
     assert outcome.aside.reason == "segmentation"
-    assert np.array_equal(decode(tmp_path / "a", 1).values, masks[1])  # they can be read as masks
+    with pytest.raises(SegmentationError), open_dicom(tmp_path / "a"):
+        pass
+    with open_frames(tmp_path / "a") as file:  # they can be read as masks
+        assert np.array_equal(file.pixels.read(1), masks[1])
 
 
 @pytest.mark.parametrize(
     ("number", "modality", "reason"),
     [
-        ("481.3", "RTSTRUCT", "no_pixels"),
+        ("481.3", "RTSTRUCT", "segmentation"),
         ("88.33", "SR", "no_pixels"),
         ("11.1", "PR", "no_pixels"),
         ("88.59", "KO", "no_pixels"),

@@ -16,8 +16,8 @@ from medssl.errors import DataError
 from medssl.fewlabels.cohort import gather_cohort, sorted_classes
 from medssl.fewlabels.evaluation import MODELS, PREDICTIONS_SCHEMA
 from medssl.fewlabels.finetune import FinetuneResult, finetune
+from medssl.fewlabels.label_budget import list_budgets
 from medssl.fewlabels.metrics import METRICS
-from medssl.fewlabels.trials import list_budgets
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
 from medssl.report.build import write_report

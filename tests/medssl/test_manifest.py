@@ -63,7 +63,8 @@ def test_other_files_are_no_manifest(tmp_path: Path) -> None:
 def test_rejected_files_stand_beside_the_manifest(tmp_path: Path) -> None:
     assert rejected_path(Path("run/manifest.parquet")) == Path("run/rejected.parquet")
     assert rejected_path(Path("ct.parquet")) == Path("ct.rejected.parquet")
-    rows = pl.DataFrame([("a", "empty", "0 bytes", None)], schema=REJECTED_SCHEMA, orient="row")
+    aside = ("a", "segmentation", "words", None, ["key"])
+    rows = pl.DataFrame([aside], schema=REJECTED_SCHEMA, orient="row")
     write_rejected(rows, tmp_path / "r.parquet", about={})
     assert pl.read_parquet(tmp_path / "r.parquet").equals(rows)
 

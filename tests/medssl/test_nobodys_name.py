@@ -122,6 +122,20 @@ def write_planted_pet(path: Path, pixels: np.ndarray, patient: int) -> None:
     data.save_as(path)
 
 
+def write_planted_segmentation(path: Path) -> None:
+    """Write an object whose structures and series have telling names."""
+    data = dataset(np.zeros((SIDE, SIDE), np.uint8))
+    plant(data)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    segment, series = Dataset(), Dataset()
+    plant(segment)
+    segment.SegmentNumber, segment.SegmentLabel = 1, WORD
+    data.SegmentSequence = Sequence([segment])
+    series.SeriesInstanceUID = f"1.2.{NUMBER}"
+    data.ReferencedSeriesSequence = Sequence([series])
+    data.save_as(path)
+
+
 def write_planted_folder(root: Path) -> Path:
     """Fill a folder with every kind of file; return the table of labels."""
     rng = np.random.default_rng(0)
@@ -134,6 +148,10 @@ def write_planted_folder(root: Path) -> Path:
             stripes = ill * 60 * np.sin(2.0 * np.arange(SIDE))
             pixels = (90 + 80 * rng.random((SIDE, SIDE)) + stripes).clip(0, 255).astype(np.uint8)
             write_planted_dicom(folder / f"{WORD}{number}.dcm", pixels, patient)
+            mask = Image.fromarray((pixels > 130).astype(np.uint8))
+            about = PngImagePlugin.PngInfo()
+            about.add_text("Author", WORD)
+            mask.save(folder / f"{WORD}{number}_mask.png", pnginfo=about)
         write_planted_pet(folder / f"{WORD}pet.dcm", pixels, patient)
         lines.append(f"{WORD} {NUMBER} {patient},{'ill' if ill else 'well'}")
     others = root / WORD
@@ -149,6 +167,7 @@ def write_planted_folder(root: Path) -> Path:
     (others / f"{WORD}.txt").write_text(WORD)  # and files that are set aside
     (others / f"{NUMBER}.png").write_bytes((others / f"{WORD}.png").read_bytes()[:60])
     broken = next(root.glob("*/*.dcm")).read_bytes()
+    write_planted_segmentation(others / f"{WORD}.seg")
     (others / f"{DATE}.dcm").write_bytes(broken[: len(broken) - 100])
     (others / f"{DATE}b.dcm").write_bytes(broken.replace(b"MONOCHROME2", WORD.encode() + b" "))
     labels = root.parent / "labels.csv"
@@ -162,7 +181,7 @@ def texts_of(path: Path, *, with_paths: bool) -> Iterator[tuple[str, str]]:
         yield path.name, path.read_bytes().decode("latin-1")
         return
     for name, column in pl.read_parquet(path).to_dict().items():
-        if with_paths or name != "path":
+        if with_paths or name not in ("path", "masks"):
             yield f"{path.name}:{name}", "\n".join(map(str, column.to_list()))
     yield f"{path.name}: notes", json.dumps(pl.read_parquet_metadata(path))
 
@@ -191,14 +210,18 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     stored = ("--set", f"data.store={out / 'store'}")
     few = ("--split", "patient", "--fraction", 1, "--repeats", 1)
     scan = ("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels)
+    masks = ("--masks", "{folder}/{stem}_mask.png")
+    outline = ("--split", "patient", "--shots", 1, "--repeats", 1, "--steps", 2)
     said = [
-        invoke(*scan, *(["--private"] if private else [])),
+        invoke(*scan, *masks, *(["--private"] if private else [])),
         invoke("cache", out / "manifest.parquet", "--out", out / "store", *settings),
         invoke("pretrain", out / "manifest.parquet", "--out", run, *settings, *stored),
         invoke("embed", run, out / "manifest.parquet", "--out", out / "embeddings.parquet"),
         invoke("finetune", run, "--out", out / "results", *few),
         invoke("predict", out / "results", out / "manifest.parquet", "--out", out / "p.parquet"),
         invoke("report", out / "results"),
+        invoke("segment", run, "--out", out / "outlines", *outline),
+        invoke("report", out / "outlines"),
         invoke("report", run),
     ]
     rows = pl.read_parquet(out / "manifest.parquet")
@@ -207,7 +230,8 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     assert rows["label"].count() == PATIENTS * (COUNT + 1)
     assert (rows["suv"].drop_nulls() == "suv").sum() == PATIENTS
     assert set(rows["kind"]) == {"dicom", "png", "tiff", "nifti", "nrrd", "metaimage"}
-    assert len(pl.read_parquet(out / "rejected.parquet")) == 4
+    assert rows["masks"].count() == PATIENTS * COUNT
+    assert len(pl.read_parquet(out / "rejected.parquet")) == 5
     captured = capfd.readouterr()
     contents = {"output": "".join(said), "stdout": captured.out, "stderr": captured.err}
     files = [path for path in out.rglob("*") if path.is_file()]

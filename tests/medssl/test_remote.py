@@ -242,7 +242,7 @@ def test_slides_archives_and_what_is_too_large_are_set_aside(
     monkeypatch.setattr(remote, "FILE_BUDGET", 8_000_000)
     manifest, rejected = scanned(tmp_path / "m.parquet")
     assert manifest.rows["path"].to_list() == ["good.nii"]
-    aside = {path: (reason, detail) for path, reason, detail, _ in rejected.rows()}
+    aside = {path: (reason, detail) for path, reason, detail, *_ in rejected.rows()}
     assert aside["a.svs"] == ("unsupported", "slide in a remote folder; copy it here")
     assert aside["b.zip"][0] == aside["c.tar.gz"][0] == "unsupported"
     assert aside["large"][0] == "too_large"

@@ -151,7 +151,7 @@ def test_passing_troubles_are_looked_at_again(tmp_path: Path) -> None:
     write_png(root / "b.png", colours())
     run(root, out)
     rejected = pl.read_parquet(rejected_path(out))
-    row = (("b.png", "decoder_crashed", "", read_manifest(out).rows["stamp"][1]),)
+    row = (("b.png", "decoder_crashed", "", read_manifest(out).rows["stamp"][1], None),)
     notes = pl.read_parquet_metadata(out)
     pl.concat([rejected, pl.DataFrame(row, schema=rejected.schema, orient="row")]).write_parquet(
         rejected_path(out), metadata={"medssl.settings": notes["medssl.settings"]}

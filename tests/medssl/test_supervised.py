@@ -11,10 +11,10 @@ from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.probe import LinearProbe
 from medssl.fewlabels.supervised import (
     Labelled,
-    TrainingPlan,
     predict,
     train_classifier,
 )
+from medssl.fewlabels.training import TrainingPlan
 from sslcore.device import build_fabric
 from sslcore.random import seeded
 from sslcore.training.loop import StepRecord

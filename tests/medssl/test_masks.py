@@ -1,0 +1,382 @@
+"""Masks beside images and DICOM objects with structures: found by a scan, read in their place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.sequence import Sequence as Items
+
+from medssl.errors import DataError, IngestError
+from medssl.identity import SiteKey
+from medssl.manifest import Manifest, read_manifest, rejected_path
+from medssl.masks.polygons import fill
+from medssl.masks.read import MaskReader, Survey
+from medssl.scanning.mask_paths import beside
+from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
+from medssl.sources.open import open_image
+from medssl.volumes.samples import as_samples
+from sslcore.console import Progress
+from sslcore.errors import ConfigError
+from tests.medssl.make import ramp, write_png
+from tests.medssl.make_masks import (
+    SHAPE,
+    write_oblique_series,
+    write_segmentation,
+    write_structure_set,
+)
+
+KEY = SiteKey(b"k")
+
+
+def scanned(folder: Path, **options: Any) -> Manifest:
+    out = folder.parent / "manifest.parquet"
+    scan(folder, out, ScanConfig(workers=1, **options), key=KEY)
+    return read_manifest(out)
+
+
+def masked(manifest: Manifest, dims: Any = 2) -> Manifest:
+    return as_samples(manifest, dims).where(pl.col("masks").is_not_null())
+
+
+def survey(manifest: Manifest, *structures: str, binary: bool = False) -> Survey:
+    with Progress("masks") as progress:
+        return MaskReader(manifest, structures, binary=binary).survey(progress)
+
+
+def blobs() -> NDArray[np.bool_]:
+    """Return two structures that lie in some of the slices, and touch the border."""
+    mask = np.zeros((2, *SHAPE), bool)
+    mask[0, 1:4, 3:9, 0:7] = True
+    mask[1, 2:5, 11:20, 10:24] = True
+    return mask
+
+
+def drawn() -> NDArray[np.int64]:
+    first, second = blobs()
+    return np.where(second, 2, first.astype(np.int64))
+
+
+# beside images
+
+
+def write_pair(folder: Path, name: str, mask: NDArray[Any]) -> None:
+    write_png(folder / "images" / f"{name}.png", ramp(*mask.shape[:2], top=250, dtype="uint8"))
+    write_png(folder / "masks" / f"{name}_m.png", mask)
+
+
+def test_a_mask_is_no_image_and_stands_beside_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_pair(root, "a", np.eye(9, 12, dtype=np.uint8) * 128)
+    write_png(root / "images" / "b.png", ramp(9, 12, top=200, dtype="uint8"))
+    manifest = scanned(root, masks="masks/{stem}_m.png")
+    assert manifest.rows.select("path", "masks").rows() == [
+        ("images/a.png", ["masks/a_m.png"]),
+        ("images/b.png", None),
+    ]
+    reader = MaskReader(masked(manifest), (), binary=False)
+    np.testing.assert_array_equal(reader.values(0), np.eye(9, 12) * 128)
+
+
+@pytest.mark.parametrize(
+    ("template", "image", "mask"),
+    [
+        ("{folder}/{stem}.png", "x/y/a.bmp", "x/y/a.png"),
+        ("{folder}/{stem}.png", "a.bmp", "a.png"),
+        ("labels/{name}", "images/a.nii.gz", "labels/a.nii.gz"),
+        ("{folder}/../seg/{stem}.nii", "p1/img/a.nii.gz", "p1/seg/a.nii"),
+    ],
+)
+def test_a_template_names_masks_by_folder_name_and_stem(
+    template: str, image: str, mask: str
+) -> None:
+    assert beside(template, [image, mask, "other"]) == {image: mask}
+
+
+@pytest.mark.parametrize("template", ["{folder}/mask.png", "{stem}_{patient}.png", "{stem", "{}"])
+def test_a_template_that_is_none_is_told(tmp_path: Path, template: str) -> None:
+    write_pair(tmp_path / "in", "a", np.eye(9, dtype=np.uint8))
+    with pytest.raises(ConfigError, match="--masks"):
+        scanned(tmp_path / "in", masks=template)
+
+
+def test_a_template_that_fits_nothing_or_leads_out_is_told_without_names(tmp_path: Path) -> None:
+    write_pair(tmp_path / "in", "Doe", np.eye(9, dtype=np.uint8))
+    write_png(tmp_path / "out" / "Doe.png", np.eye(9, dtype=np.uint8))
+    for template in ("nowhere/{name}", "../out/{name}", str(tmp_path / "out" / "{name}")):
+        with pytest.raises(DataError, match="none of 2 files has a mask there") as caught:
+            scanned(tmp_path / "in", masks=template)
+        assert "Doe" not in str(caught.value)
+
+
+def test_a_second_scan_takes_masks_that_came_later(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_pair(root, "a", np.eye(9, dtype=np.uint8))
+    write_png(root / "images" / "b.png", ramp(9, 9, top=200, dtype="uint8"))
+    assert scanned(root, masks="masks/{stem}_m.png").rows["masks"].null_count() == 1
+    write_png(root / "masks" / "b_m.png", np.eye(9, dtype=np.uint8))
+    rows = scanned(root, masks="masks/{stem}_m.png").rows
+    assert rows["masks"].null_count() == 0
+    assert len(scanned(root).rows) == 4  # without the template they are images again
+
+
+def test_private_paths_hide_those_of_masks_too(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "home" / "key"))
+    write_pair(tmp_path / "in", "DoeJane", np.eye(9, dtype=np.uint8))
+    out = tmp_path / "manifest.parquet"
+    options = ScanConfig(workers=1, private=True, masks="masks/{stem}_m.png")
+    scan(tmp_path / "in", out, options, key=KEY)
+    stored = pl.read_parquet(out)
+    assert "DoeJane" not in str(stored.to_dicts())
+    assert read_manifest(out).rows["masks"].to_list() == [["masks/DoeJane_m.png"]]
+
+
+def test_values_name_the_classes_or_are_one(tmp_path: Path) -> None:
+    mask = np.zeros((9, 12), np.uint8)
+    mask[2:4], mask[6:8] = 128, 255
+    write_pair(tmp_path / "in", "a", mask)
+    manifest = masked(scanned(tmp_path / "in", masks="masks/{stem}_m.png"))
+    values = MaskReader(manifest, (), binary=False).values(0)
+    every = survey(manifest).classes
+    assert every.names == ("128", "255")
+    np.testing.assert_array_equal(every.codes(values), (mask == 128) + 2 * (mask == 255))
+    chosen = survey(manifest, "255").classes
+    assert chosen.names == ("255",)
+    np.testing.assert_array_equal(chosen.codes(values), mask == 255)
+    np.testing.assert_array_equal(survey(manifest, binary=True).classes.codes(values), mask > 0)
+    with pytest.raises(DataError, match="--structure 7: no mask holds it; they hold 128, 255"):
+        survey(manifest, "7")
+
+
+def test_numbers_of_objects_are_no_classes(tmp_path: Path) -> None:
+    write_pair(tmp_path / "in", "a", np.arange(100, dtype=np.uint8).reshape(10, 10))
+    manifest = masked(scanned(tmp_path / "in", masks="masks/{stem}_m.png"))
+    with pytest.raises(DataError, match=r"99 values.*--binary"):
+        survey(manifest)
+    assert survey(manifest, binary=True).classes.names == ("structure",)
+
+
+def test_colours_are_classes_also_those_of_a_palette(tmp_path: Path) -> None:
+    codes = np.zeros((9, 12), np.uint8)
+    codes[2:4], codes[6:8] = 1, 2
+    palette = np.array([[0, 0, 0], [255, 0, 0], [0, 128, 255]], np.uint8)
+    write_pair(tmp_path / "in", "a", palette[codes])
+    picture = Image.fromarray(codes, "P")
+    picture.putpalette(palette.tobytes())
+    write_pair(tmp_path / "in", "b", codes)
+    picture.save(tmp_path / "in" / "masks" / "b_m.png")
+    manifest = masked(scanned(tmp_path / "in", masks="masks/{stem}_m.png"))
+    found = survey(manifest)
+    assert found.classes.names == ("#0080ff", "#ff0000")
+    reader = MaskReader(manifest, (), binary=False)
+    for row in range(2):
+        np.testing.assert_array_equal(
+            found.classes.codes(reader.values(row)), np.choose(codes, [0, 2, 1])
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("small", "other rows or columns"),
+        ("jpeg", "JPEG, whose values are not exact"),
+        ("text", "content of no known image format"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_counted_with_its_reason(
+    tmp_path: Path, name: str, detail: str
+) -> None:
+    root = tmp_path / "in"
+    for each in ("a", "z"):
+        write_pair(root, each, np.eye(9, 12, dtype=np.uint8))
+    bad = root / "masks" / "a_m.png"
+    match name:
+        case "small":
+            write_png(bad, np.eye(9, 11, dtype=np.uint8))
+        case "jpeg":
+            Image.fromarray(np.eye(9, 12, dtype=np.uint8)).save(bad, "JPEG")
+        case "text":
+            bad.write_text("Doe, Jane, 4711" * 9)
+    found = survey(masked(scanned(root, masks="masks/{stem}_m.png")))
+    assert found.present == [None, frozenset({1})]
+    ((said, count),) = found.failures.items()
+    assert detail in said
+    assert count == 1
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_masks_of_volumes_are_turned_like_their_volume(tmp_path: Path, dims: Any) -> None:
+    """Axes of the file are those of an odd orientation; the mask is told by its own brightness."""
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(0, 5, (6, 9, 7)).astype(np.int16)
+    affine = np.array([[0, 0, -1.0, 5], [3.0, 0, 0, 6], [0, 1.5, 0, 7], [0, 0, 0, 1]])
+    (tmp_path / "in" / "img").mkdir(parents=True)
+    (tmp_path / "in" / "seg").mkdir()
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "in" / "img" / "a.nii.gz")
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "in" / "seg" / "a.nii.gz")
+    manifest = masked(scanned(tmp_path / "in", masks="seg/{name}"), dims)
+    reader = MaskReader(manifest, (), binary=False)
+    with open_image(tmp_path / "in" / "img" / "a.nii.gz", "nifti") as images:
+        shown = np.stack([images.decode(frame).values for frame in range(6)])
+    values = [reader.values(row) for row in range(len(manifest))]
+    np.testing.assert_array_equal(values[0] if dims == 3 else np.stack(values), shown)
+
+
+def test_a_mask_of_a_volume_in_another_place_is_refused(tmp_path: Path) -> None:
+    voxels = np.ones((6, 9, 7), np.uint8)
+    for folder, shift in (("img", 0.0), ("seg", 3.0)):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        affine = np.diag([1.0, 1, 2, 1])
+        affine[0, 3] = shift
+        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "in" / folder / "a.nii")
+    with pytest.raises(DataError, match="mark nothing"):
+        survey(masked(scanned(tmp_path / "in", masks="seg/{name}")))
+    reader = MaskReader(masked(scanned(tmp_path / "in", masks="seg/{name}")), (), binary=False)
+    with pytest.raises(IngestError, match="another place in the patient"):
+        reader.values(0)
+
+
+# DICOM objects
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_a_segmentation_is_found_by_its_series_and_drawn_in_place(
+    tmp_path: Path, kind: str
+) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    first, second = blobs()
+    write_segmentation(root / "seg", {"Liver": first & ~second, "Doe": second}, kind=kind)
+    manifest = scanned(root)
+    assert manifest.rows["masks"].to_list() == [["seg"]] * SHAPE[0]
+    assert pl.read_parquet(rejected_path(tmp_path / "manifest.parquet"))["series"].to_list() == [
+        [KEY.series("1.2.3.4")]
+    ]
+    volume = masked(manifest, 3)
+    whole = MaskReader(volume, (), binary=False).values(0)
+    np.testing.assert_array_equal(whole, drawn() > 0)
+    named = MaskReader(volume, ("liver", "DOE"), binary=False).values(0)
+    np.testing.assert_array_equal(named, drawn())
+    assert survey(volume, "liver").classes.names == ("liver",)
+    slices = masked(manifest)
+    places = slices.rows["slice"].to_list()
+    reader = MaskReader(slices, ("liver", "doe"), binary=False)
+    for row, place in enumerate(places):
+        np.testing.assert_array_equal(reader.values(row), drawn()[place])
+
+
+def test_names_of_structures_that_nobody_asked_for_go_nowhere(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    write_segmentation(root / "seg", {"DOEJANE": blobs()[0]})
+    manifest = masked(scanned(root))
+    assert survey(manifest).classes.names == ("structure",)
+    with pytest.raises(DataError, match="--structure liver: no mask holds it") as caught:
+        survey(manifest, "liver")
+    assert "doejane" not in str(caught.value).lower()
+    for table in tmp_path.glob("*.parquet"):
+        assert "doejane" not in json.dumps(pl.read_parquet(table).to_dicts(), default=str).lower()
+
+
+def test_several_segmentations_of_a_series_are_joined(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    first, second = blobs()
+    write_segmentation(root / "a.dcm", {"one": first})
+    write_segmentation(root / "b.dcm", {"two": second})
+    volume = masked(scanned(root), 3)
+    np.testing.assert_array_equal(
+        MaskReader(volume, ("one", "two"), binary=False).values(0), drawn()
+    )
+
+
+def test_a_segmentation_in_another_grid_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    write_segmentation(root / "seg", {"a": np.ones(SHAPE, bool)}, Rows=10)
+    with pytest.raises(IngestError, match="another grid"):
+        MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+
+
+def test_a_segmentation_without_segments_or_of_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    for name, changes in (("none", {"SegmentSequence": Items([])}), ("other", {})):
+        root = tmp_path / name / "in"
+        write_oblique_series(root / "s")
+        path = write_segmentation(root / "seg", {"a": blobs()[0]}, **changes)
+        if name == "other":
+            content = path.read_bytes()
+            tag = b"\x62\x00\x0b\x00US\x02\x00"  # ReferencedSegmentNumber
+            assert tag + b"\x01" in content
+            path.write_bytes(content.replace(tag + b"\x01", tag + b"\x07"))
+        with pytest.raises(IngestError, match=r"without segments|no known segment"):
+            MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+
+
+def corners(place: float, *points: tuple[float, float]) -> NDArray[np.float64]:
+    return np.array([(place, row, column) for row, column in points])
+
+
+def test_contours_are_filled_in_the_slices_they_lie_in(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    outer = [(2.5, 1.5), (2.5, 12.5), (9.5, 12.5), (9.5, 1.5)]
+    hole = [(4.5, 4.5), (4.5, 7.5), (6.5, 7.5), (6.5, 4.5)]
+    write_structure_set(
+        root / "rt",
+        {
+            "Heart": [corners(1, *outer), corners(1, *hole), corners(3, *outer)],
+            "Other": [corners(2, *hole)],
+        },
+    )
+    manifest = scanned(root)
+    assert manifest.rows["masks"].to_list() == [["rt"]] * SHAPE[0]
+    expected = np.zeros(SHAPE, np.int64)
+    expected[[1, 3], 3:10, 2:13] = 1
+    expected[1, 5:7, 5:8] = 0
+    found = MaskReader(masked(manifest, 3), ("heart",), binary=False).values(0)
+    np.testing.assert_array_equal(found, expected)
+    expected[2, 5:7, 5:8] = 1
+    np.testing.assert_array_equal(
+        MaskReader(masked(manifest, 3), (), binary=False).values(0), expected
+    )
+
+
+def test_contours_across_the_slices_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    across = np.array([(0.0, 3.0, 3.0), (4.0, 3.0, 9.0), (4.0, 9.0, 9.0)])
+    write_structure_set(root / "rt", {"a": [across]})
+    with pytest.raises(IngestError, match="not in the plane"):
+        MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+
+
+@given(st.integers(3, 12), st.integers(0, 2**32 - 1))
+def test_a_polygon_holds_the_pixels_whose_centres_are_inside(count: int, seed: int) -> None:
+    """Against the crossing rule, pixel by pixel; corners may lie outside of the image."""
+    rng = np.random.default_rng(seed)
+    polygon = rng.uniform(-4, 14, (count, 2))
+    filled = fill([polygon], (9, 11))
+    for row in range(9):
+        for column in range(11):
+            crossings = 0
+            for (top, left), (bottom, right) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
+                if (top > row) != (bottom > row):
+                    at = left + (row - top) / (bottom - top) * (right - left)
+                    crossings += at > column
+            assert filled[row, column] == crossings % 2
+
+
+def test_a_contour_of_many_corners_takes_little_memory() -> None:
+    turn = np.linspace(0, 2 * np.pi, 200_001)[:-1]
+    rough = 200 + 5 * np.sin(1000 * turn)
+    circle = np.stack([256 + rough * np.cos(turn), 256 + rough * np.sin(turn)], axis=1)
+    area = np.pi * (200**2 + 5**2 / 2)
+    assert fill([circle], (512, 512)).sum() == pytest.approx(area, rel=1e-3)
