@@ -60,6 +60,7 @@ def build_monitor(
     *,
     device: torch.device,
     seed: int,
+    projects: bool = True,
 ) -> HealthMonitor:
     """Let `branch` be measured on `images`.
 
@@ -69,6 +70,7 @@ def build_monitor(
         maker: Of its views.
         device: Where the branch is.
         seed: Of the two views that are compared, the same at every measurement.
+        projects: See `HealthMonitor`.
     """
 
     def samples() -> Iterator[Tensor]:
@@ -80,7 +82,7 @@ def build_monitor(
         view_a, view_b, *_ = maker(pixels, images.index[:_PAIRED], seed=seed, epoch=0).views
         yield view_a, view_b
 
-    return HealthMonitor(branch, samples, pairs, classes=images.classes)
+    return HealthMonitor(branch, samples, pairs, classes=images.classes, projects=projects)
 
 
 def class_numbers(labels: pl.Series) -> Tensor:

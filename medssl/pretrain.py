@@ -209,7 +209,12 @@ def _recorder(
         log=History(folder.log),
         health_log=History(folder.health),
         monitor=build_monitor(
-            parts.images, parts.method.student, parts.maker, device=fabric.device, seed=run.seed
+            parts.images,
+            parts.method.student,
+            parts.maker,
+            device=fabric.device,
+            seed=run.seed,
+            projects=parts.config.method.projects,
         ),
         save=save,
         progress=progress,

@@ -37,6 +37,7 @@ class JigsawConfig(MethodSection):
     )
     rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
     needs_squares: ClassVar[bool] = True
+    projects: ClassVar[bool] = False
 
     name: Literal["jigsaw"] = "jigsaw"
     num_orders: int = Field(

@@ -34,6 +34,7 @@ class MaeConfig(MethodSection):
     rates: ClassVar[Rates] = Rates(adamw=6e-4, sgd=0.05, lars=0.2)  # paper: 2.4e-3 at 4096 images
     views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.2, 1.0), strength=0.0)  # crops alone
     needs_tokens: ClassVar[bool] = True
+    projects: ClassVar[bool] = False
 
     name: Literal["mae"] = "mae"
     hidden_share: float = Field(0.75, gt=0, lt=1, description="of the patches; paper 0.75")

@@ -85,6 +85,8 @@ class MethodSection(Section, ABC):
         keeps_head_layer: Whether the first layer of its head, see `first_layer`, stays with the
             encoder that a run leaves.
         uses_labels: Whether it learns from labels where there are some.
+        projects: Whether its head gives projections that are compared, and so are spread unless
+            the run collapses.
     """
 
     about: ClassVar[About]
@@ -95,6 +97,7 @@ class MethodSection(Section, ABC):
     pooling: ClassVar[Pooling] = "mean"
     keeps_head_layer: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
+    projects: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:

@@ -33,6 +33,7 @@ class SimmimConfig(MethodSection):
     rates: ClassVar[Rates] = Rates(adamw=3e-4, sgd=0.05, lars=0.2)  # paper: 8e-4 at 2048 images
     views: ClassVar[ViewNeeds] = ViewNeeds(full_scale=(0.67, 1.0), strength=0.0)  # crops alone
     needs_tokens: ClassVar[bool] = True
+    projects: ClassVar[bool] = False
 
     name: Literal["simmim"] = "simmim"
     hidden_share: float = Field(0.6, gt=0, lt=1, description="of the patches; paper 0.6")

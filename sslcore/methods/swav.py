@@ -41,7 +41,12 @@ class SwavConfig(MethodSection):
         128, gt=1, description="about ten times the classes that one expects; paper 3000"
     )
     temperature: float = Field(0.1, gt=0, description="paper 0.1")
-    epsilon: float = Field(0.05, gt=0, description="of the Sinkhorn step; paper 0.05")
+    epsilon: float = Field(
+        0.03,
+        gt=0,
+        description="of the Sinkhorn step; paper 0.05, with which small data of much the same looks"
+        " ends in one point: assignments are even, and there is nothing to learn",
+    )
     queue_size: int = Field(
         1024, ge=0, description="past views that are assigned too; 0 for none; paper 3840 samples"
     )

@@ -93,6 +93,7 @@ class HealthMonitor:
         pairs: Callable[[], Iterable[tuple[Tensor, Tensor]]],
         *,
         classes: Classes | None = None,
+        projects: bool = True,
     ) -> None:
         """Prepare to measure.
 
@@ -101,8 +102,11 @@ class HealthMonitor:
             samples: The samples in batches, without augmentation.
             pairs: Two views of samples, in batches; a part of the samples is enough.
             classes: Of the samples, if they have any.
+            projects: Whether the head's results are worth measuring: those of a pretext task,
+                whose answer for all samples as they are is one and the same, are not.
         """
         self._branch = branch
+        self._projects = projects
         self._samples = samples
         self._pairs = pairs
         self._classes = classes
@@ -117,12 +121,12 @@ class HealthMonitor:
         with evaluating(self._branch):
             encoder = self._branch.encoder
             z = torch.cat([encoder(batch).float() for batch in self._samples()])
-            projections = self._branch.head(z)
+            projections = self._branch.head(z) if self._projects else z
             views = [[encoder(view).float() for view in pair] for pair in self._pairs()]
         z_a, z_b = (torch.cat(side) for side in zip(*views, strict=True))
         if not all(rows.isfinite().all() for rows in (z, z_a, z_b, projections)):
             raise DivergedError(f"the encoder gives embeddings that are not finite; {WAY_OUT}")
-        health = measure_health(z, (z_a, z_b), projections)
+        health = measure_health(z, (z_a, z_b), projections if self._projects else None)
         return Measurement(health, neighbour_accuracy(z, self._classes))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sslcore.diagnostics import Health
 from sslcore.errors import DivergedError
+from sslcore.methods.registry import CONFIGS
 from sslcore.modules.branch import Branch
 from sslcore.training.health import (
     Classes,
@@ -117,3 +118,20 @@ def test_unknown_labels_are_left_out() -> None:
     z = torch.cat([samples(10) + 9, samples(10) - 9])
     labels = torch.tensor([0] * 10 + [1] * 5 + [-1] * 5)
     assert neighbour_accuracy(z, Classes(labels, torch.arange(20))) == 1.0
+
+
+def test_heads_whose_results_nobody_compares_are_not_measured() -> None:
+    """A head that tells turns apart answers "none" for all samples as they are."""
+    measured, x = branch(), samples()
+    pairs = [(x, x + 0.1)]
+    found = HealthMonitor(measured, lambda: x.split(7), lambda: pairs, projects=False).measure()
+    assert found.health.projection_spread is None
+    assert found.health.projection_rank is None
+    compared = monitor(measured).measure().health
+    assert compared.projection_spread is not None
+    assert found.health.spread == compared.spread
+
+
+def test_methods_whose_head_is_no_projection_say_so() -> None:
+    told = {each.model_fields["name"].default for each in CONFIGS if not each.projects}
+    assert told == {"mae", "simmim", "rotation", "jigsaw"}
