@@ -73,15 +73,18 @@ def finetune(
 
 @user_errors()
 def predict(
-    results: Annotated[Path, typer.Argument(help="Folder that finetune or distill made.")],
+    results: Annotated[Path, typer.Argument(help="Folder of finetune, distill or segment.")],
     data: Annotated[Path, typer.Argument(help="Folder, manifest.parquet or MedMNIST .npz.")],
-    out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("predictions.parquet"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Default predictions.parquet, of segment a folder: outlines."),
+    ] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
     device: Device = None,
 ) -> None:
-    """Name the class of each image."""
+    """Name the class of each image, or outline what is in it."""
     load_torch()
     from medssl.config import EmbedConfig
 
@@ -91,11 +94,18 @@ def predict(
         assignments,
         {"batch_size": batch_size, "device": device},
     )
+    if (results / "segmenter.safetensors").exists():
+        from medssl.segmentation import predict as outline
+
+        place = out or Path("outlines")
+        typer.echo(f"{outline.predict(results, data, place, settings).cases} cases\n{place}")
+        return
     from medssl import predict as job  # after the settings, as above
 
-    result = job.predict(results, data, out, settings)
+    table = out or Path("predictions.parquet")
+    result = job.predict(results, data, table, settings)
     typer.echo("\n".join(f"{name}  {count}" for name, count in result.counts.items()))
-    typer.echo(out)
+    typer.echo(table)
 
 
 @user_errors()

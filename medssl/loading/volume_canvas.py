@@ -134,3 +134,13 @@ def turned(
     first, second, third = (spacing[axis] for axis in order)
     placed = np.asarray(apply_orientation(volume, change), volume.dtype)
     return placed, (first, second, third)
+
+
+def turned_back(path: Path, volume: npt.NDArray[Number], geometry: Geometry) -> npt.NDArray[Number]:
+    """Undo `turned`: return a volume with the axes of its slices, `[slices, rows, columns]`."""
+    if geometry.affine is None:
+        return volume
+    change = turn_to(_AXES, path, LPS @ geometry.affine)
+    placed = volume.transpose(change[:, 0].astype(int))
+    flipped = tuple(axis for axis in range(3) if change[axis, 1] < 0)
+    return np.ascontiguousarray(np.flip(placed, flipped))

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from medssl.loading.fitting import Fitting
 from medssl.segmentation.cases import Counts, mean_known
-from medssl.segmentation.masked_images import MaskedImages, Outline
+from medssl.segmentation.masked_images import MaskedImages
+from medssl.segmentation.seen_images import Outline
 from medssl.segmentation.trials import Bench, Kept
 
 FILE = "examples.npz"
@@ -46,8 +47,9 @@ def draw_examples(
     best: dict[int, _Picture] = {}
     for found in images.outline(kept.network, bench.split.test):
         case = int(np.searchsorted(tested, bench.cases[found.row]))
-        counts.add(case, found.codes, found.truth)
-        picture = _picture(found, images)
+        truth = images.truth(found.row)
+        counts.add(case, found.codes, truth)
+        picture = _picture(found, truth, images)
         if case not in best or picture.pixels > best[case].pixels:
             best[case] = picture
     dice = np.nan_to_num(mean_known(counts.dice(), axis=1))
@@ -65,11 +67,11 @@ def draw_examples(
     )
 
 
-def _picture(found: Outline, images: MaskedImages) -> _Picture:
+def _picture(found: Outline, truth: NDArray[np.uint8], images: MaskedImages) -> _Picture:
     """Return a sample at the size of its view; of a volume one slice."""
-    fitting = images.truth(found.row).fitting
+    fitting = images.fitting(found.row)
     size = images.spec.image_size
-    mask, outlined = (_at_size(codes, fitting, size) for codes in (found.truth, found.codes))
+    mask, outlined = (_at_size(codes, fitting, size) for codes in (truth, found.codes))
     view = images.views.display(found.view[None])[0]
     if mask.ndim == 3:
         middle = int((mask > 0).sum(axis=(1, 2)).argmax())
@@ -78,7 +80,7 @@ def _picture(found: Outline, images: MaskedImages) -> _Picture:
     if images.spec.slab > 1:  # neighbours are no colours
         colours = view[1:2].expand(3, -1, -1)
     pixels = (colours * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return _Picture(pixels, mask, outlined, int((found.truth > 0).sum()))
+    return _Picture(pixels, mask, outlined, int((truth > 0).sum()))
 
 
 def _at_size(codes: NDArray[np.uint8], fitting: Fitting, size: int) -> NDArray[np.uint8]:

@@ -141,7 +141,7 @@ class _Trial:
         counts = Counts.none(len(tested), len(bench.images.classes.names))
         for found in bench.images.outline(network, bench.split.test):
             case = int(np.searchsorted(tested, bench.cases[found.row]))
-            counts.add(case, found.codes, found.truth)
+            counts.add(case, found.codes, bench.images.truth(found.row))
         return Outcome(self._budget, self._draw, model, self._num_train, self._num_val, counts)
 
     def _fit(self, network: Segmenter, plan: TrainingPlan, model: str) -> None:

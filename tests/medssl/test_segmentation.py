@@ -12,9 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 from medssl.backbones import build_backbone
-from medssl.config import PretrainConfig, ReportConfig, SegmentConfig
+from medssl.cli import app
+from medssl.config import EmbedConfig, PretrainConfig, ReportConfig, SegmentConfig
 from medssl.encoder import load_encoder
 from medssl.errors import DataError
 from medssl.fewlabels.label_budget import LabelBudget
@@ -27,8 +29,10 @@ from medssl.scanning.settings import ScanConfig
 from medssl.segmentation.cases import CASES_SCHEMA, Counts, Outcome, TestCases
 from medssl.segmentation.feature_maps import FeatureMaps, map_shapes
 from medssl.segmentation.kept import load_segmenter
-from medssl.segmentation.masked_images import MaskedImages, decided
+from medssl.segmentation.masked_images import MaskedImages
 from medssl.segmentation.network import MaskedBatch, Segmenter
+from medssl.segmentation.predict import predict
+from medssl.segmentation.seen_images import decided
 from medssl.segmentation.segment import SegmentResult, segment
 from medssl.transforms.geometry import RandGeometry
 from medssl.transforms.resampling import resample_labels
@@ -206,7 +210,7 @@ def outlined(run: Path, out: Path, data: Path | None = None, **changes: Any) -> 
 def test_two_discs_are_learnt_and_all_that_is_promised_is_written(tmp_path: Path) -> None:
     run = made_run(tmp_path, discs(tmp_path / "in"))
     out = tmp_path / "out"
-    result = outlined(run, out, shots=(4,), fractions=(1.0,), steps=120, batch_size=8)
+    result = outlined(run, out, shots=(4,), fractions=(1.0,), steps=70, batch_size=8)
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(result.metrics))
     assert metrics["classes"] == ["7", "9"]
@@ -249,7 +253,7 @@ def _outlines_the_same_when_loaded(out: Path, run: Path, own: pl.DataFrame) -> N
     scores = {}
     for found in images.outline(kept.network, test):
         counts = Counts.none(1, 2)
-        counts.add(0, found.codes, found.truth)
+        counts.add(0, found.codes, images.truth(found.row))
         scores[manifest.rows["sample"][found.row]] = counts.dice()[0].tolist()
     recorded = own.group_by("case", maintain_order=True).agg("dice")
     assert scores == {case: pytest.approx(dice) for case, dice in recorded.iter_rows()}
@@ -316,8 +320,7 @@ def test_images_masks_and_outlines_lie_on_each_other(
         hits = Counts.none(1, 1)
         hits.add(0, bright.to(torch.uint8).numpy(), batch.codes[0].numpy())
         perfect = torch.nn.functional.one_hot(batch.codes[0].long(), 2).movedim(-1, 0).float()
-        truth = images.truth(row)
-        total.add(0, decided(truth.fitting.back(perfect)), truth.codes)
+        total.add(0, decided(images.fitting(row).back(perfect)), images.truth(row))
         if hits.mask[0, 0] > 40:
             assert hits.dice()[0, 0] > 0.9
     assert total.dice()[0, 0] > 0.93
@@ -333,6 +336,57 @@ def test_slices_are_judged_as_volumes_and_drawn_as_volumes(tmp_path: Path) -> No
     assert all(row["metrics"]["dice"]["low"] is None for row in metrics["results"])
     cases = pl.read_parquet(tmp_path / "out" / "cases.parquet")
     assert cases["case"].n_unique() == 2
+
+
+@pytest.mark.parametrize("changes", [{"data.dims": 3, "image_size": 16, "backbone.width": 8}, {}])
+def test_new_volumes_are_outlined_in_their_own_place(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """A network that learnt the ball finds it in the voxels of the file, whatever its axes are."""
+    run = made_run(tmp_path, volumes(tmp_path / "in", 8), **changes)
+    outlined(run, tmp_path / "out", fractions=(1.0,), steps=40, batch_size=6)
+    done = CliRunner().invoke(
+        app,
+        ["predict", str(tmp_path / "out"), str(tmp_path / "in" / "img"), "--out",
+         str(tmp_path / "new"), "--device", "cpu"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = pl.read_parquet(tmp_path / "new" / "outlines.parquet")
+    paths = read_manifest(tmp_path / "new.manifest.parquet").rows
+    names = dict(paths.unique("volume").select("volume", "path").iter_rows())
+    assert set(told["case"]) == set(names)
+    for case, file, pixels, ml in told.select("case", "file", "pixels", "ml").iter_rows():
+        found = nib.load(tmp_path / "new" / file)
+        mask = nib.load(tmp_path / "in" / "seg" / names[case])
+        # the axes of the file may be others; each voxel of the mask is looked up by its place
+        inside = np.argwhere(np.asarray(mask.dataobj) > 0)
+        places = nib.affines.apply_affine(np.linalg.inv(found.affine) @ mask.affine, inside)
+        rounded = np.rint(places).astype(int)
+        np.testing.assert_allclose(places, rounded, atol=1e-3)
+        codes = np.asarray(found.dataobj)
+        assert codes.size == np.asarray(mask.dataobj).size
+        assert 2 * codes[tuple(rounded.T)].sum() / (len(inside) + codes.sum()) > 0.7
+        assert pixels == codes.sum()
+        assert ml == pytest.approx(pixels * 3 / 1000)
+
+
+def test_new_images_are_outlined_in_their_own_pixels(tmp_path: Path) -> None:
+    run = made_run(tmp_path, discs(tmp_path / "in", 12))
+    outlined(run, tmp_path / "out", fractions=(1.0,), steps=16, batch_size=8)
+    settings = EmbedConfig(device="cpu")
+    assert (
+        predict(tmp_path / "out", tmp_path / "in" / "img", tmp_path / "new", settings).cases == 12
+    )
+    told = pl.read_parquet(tmp_path / "new" / "outlines.parquet")
+    assert len(told) == 24
+    for file, part in told.group_by("file"):
+        codes = np.asarray(Image.open(tmp_path / "new" / str(file[0])))
+        assert codes.shape == (40, 48)
+        counts = dict(part.select("class", "pixels").iter_rows())
+        assert counts == {"7": (codes == 1).sum(), "9": (codes == 2).sum()}
+        assert part["ml"].null_count() == 2
+    with pytest.raises(OutputError, match="--out"):
+        predict(tmp_path / "out", tmp_path / "in" / "img", tmp_path / "new", settings)
 
 
 def test_what_cannot_be_worked_with_is_told_before_any_training(tmp_path: Path) -> None:

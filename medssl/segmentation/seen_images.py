@@ -1,0 +1,131 @@
+"""Images as a network that outlines sees them, and its outlines in the pixels of the files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.encoder import open_dataset
+from medssl.encoder_spec import EncoderSpec
+from medssl.fewlabels.groups import IntArray
+from medssl.fewlabels.labelled_images import light_views
+from medssl.loading.fitting import Fitting
+from medssl.loading.store import StorePlan
+from medssl.loading.volume_canvas import turned, turned_back, volumes_by_name
+from medssl.manifest import Manifest
+from medssl.manifest_paths import decode_path
+from medssl.masks.read import Codes
+from medssl.segmentation.network import Segmenter
+from medssl.view_maker import move_canvases
+from medssl.volumes.read import Slices
+from sslcore.training.health import evaluating
+
+_AT_ONCE = {2: 32, 3: 2}  # views that are outlined together
+
+
+class Outline(NamedTuple):
+    """What a network says of a sample.
+
+    Attributes:
+        row: Of the manifest.
+        view: As the network saw it, `[channels, *sides]`.
+        codes: Number of the class of each pixel of the file, 0 for none, `[rows, columns]`; of a
+            volume with the axes that its canvas has, see `medssl.loading.volume_canvas`.
+    """
+
+    row: int
+    view: Tensor
+    codes: Codes
+
+
+class SeenImages:
+    """The samples of a manifest.
+
+    Attributes:
+        spec: Of the encoder.
+        views: How an image is looked at.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        spec: EncoderSpec,
+        *,
+        device: torch.device,
+        cache_gb: float = 1.0,
+        store: StorePlan | None = None,
+    ) -> None:
+        """Prepare to read `manifest` as the encoder was trained on."""
+        self.spec = spec
+        self.views = light_views(spec)
+        self._device = device
+        self._root = manifest.root
+        self._volumes = volumes_by_name(manifest) if manifest.holds_volumes else {}
+        self._names: list[str] = manifest.rows["volume"].to_list()
+        self._sizes = list(manifest.rows.select("rows", "columns").iter_rows())
+        self._dataset = open_dataset(manifest, spec, cache_gb=cache_gb, store=store)
+
+    def fitting(self, row: int) -> Fitting:
+        """Return where the pixels of a sample are in its canvas."""
+        if not self._volumes:
+            rows, columns = self._sizes[row]
+            return Fitting.of_image(rows, columns, self.spec.canvas)
+        slices, first = self._volume(row)
+        nothing = np.broadcast_to(np.uint8(0), (len(slices.images), *slices.size))
+        placed, spacing = turned(first, nothing, slices.geometry)
+        return Fitting.of_volume(placed.shape, spacing, self.spec.canvas, self.spec.spacing_mm)
+
+    def placed(self, row: int, codes: Codes) -> Codes:
+        """Return labels of a file's pixels with the axes that the canvas of the sample has."""
+        if not self._volumes:
+            return codes
+        slices, first = self._volume(row)
+        return np.ascontiguousarray(turned(first, codes, slices.geometry)[0])
+
+    def in_file(self, row: int, codes: Codes) -> Codes:
+        """Undo `placed`: return labels with the axes of the slices."""
+        if not self._volumes:
+            return codes
+        slices, first = self._volume(row)
+        return turned_back(first, codes, slices.geometry)
+
+    @torch.no_grad()
+    def outline(
+        self, network: Segmenter, rows: IntArray, *, complete: bool = True
+    ) -> Iterator[Outline]:
+        """Name the class of each pixel of the rows.
+
+        Args:
+            network: On the device of the images.
+            rows: Of the manifest.
+            complete: Whether a row that cannot be read any more is an error, or left out.
+
+        Raises:
+            DataError: It is, or more than half of a batch cannot be read.
+        """
+        step = _AT_ONCE[self.spec.dims]
+        with evaluating(network):
+            for first in range(0, len(rows), step):
+                part = rows[first : first + step]
+                batch = self._dataset.read_batch(torch.from_numpy(part), complete=complete)
+                views = self.views.plain(move_canvases(batch.pixels, self._device))
+                chances = network.logits(views).float().softmax(1).cpu()
+                for row, view, own in zip(batch.index.tolist(), views.cpu(), chances, strict=True):
+                    yield Outline(row, view, decided(self.fitting(row).back(own)))
+
+    def _volume(self, row: int) -> tuple[Slices, Path]:
+        slices = self._volumes[self._names[row]]
+        return slices, self._root / decode_path(slices.images[0][0])
+
+    def _read(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        batch = self._dataset.read_batch(torch.from_numpy(rows), complete=True)
+        return move_canvases(batch.pixels, self._device), batch.index.to(self._device)
+
+
+def decided(chances: Tensor) -> Codes:
+    """Return the most likely class of each pixel, `[classes, *shape]`; none where it is NaN."""
+    codes: Codes = chances.nan_to_num(0).argmax(0).to(torch.uint8).numpy()
+    return codes
