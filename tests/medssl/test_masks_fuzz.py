@@ -1,0 +1,83 @@
+"""Whatever bytes a mask is made of: values in the grid of its image, or an `IngestError`."""
+
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medssl.errors import IngestError
+from medssl.masks.dicom_objects import open_structures
+from medssl.masks.slices import Slice
+from medssl.masks.values import ValueFiles
+from medssl.sources.place import plane_of
+from tests.medssl.make_masks import (
+    ORIGIN,
+    SHAPE,
+    SIDES,
+    SPACING,
+    write_segmentation,
+    write_structure_set,
+)
+from tests.medssl.test_fuzz import FORMATS, damage, flips, places, sample
+
+_OBJECTS = ("BINARY", "FRACTIONAL", "LABELMAP", "structure set")
+_VALUES = tuple(name for name in FORMATS if name in ("PNG", "TIFF", "nifti", "nrrd", "metaimage"))
+
+
+@cache
+def mask(name: str) -> bytes:
+    """Return a small valid file."""
+    if name in _VALUES:
+        return sample(name)
+    structures = {"a": np.zeros(SHAPE, bool), "b": np.zeros(SHAPE, bool)}
+    structures["a"][1:3, 4:9, 5:20] = structures["b"][2:, 10:12, :3] = True
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        if name == "structure set":
+            corners = np.array([(1.0, 2.0, 3.0), (1.0, 2.0, 9.0), (1.0, 9.0, 9.0)])
+            return write_structure_set(path, {"a": [corners, corners * 2]}).read_bytes()
+        return write_segmentation(path, structures, kind=name).read_bytes()
+
+
+def image(place: int) -> Slice:
+    right, down = np.array(SIDES[:3]), np.array(SIDES[3:])
+    position = ORIGIN + place * SPACING[0] * np.cross(right, down)
+    plane = plane_of(position, right, down)
+    return Slice("a", place, SHAPE[0], *SHAPE[1:], plane, SPACING, ("mask",))
+
+
+def read(path: Path, name: str) -> None:
+    images = [image(place) for place in range(SHAPE[0])]
+    if name in _VALUES:
+        for each in images:
+            assert ValueFiles().read(path, each).shape == each.shape
+        return
+    found = open_structures(path)
+    found.fits(images)
+    for each in images:
+        assert all(drawn.shape == each.shape for drawn in found.draw(each).values())
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from((*_OBJECTS, *_VALUES)), flips, st.one_of(st.just(1.0), places))
+def test_damaged_masks_are_read_or_refused(
+    tmp_path: Path, name: str, bits: list[tuple[float, int]], keep: float
+) -> None:
+    path = tmp_path / "mask"
+    path.write_bytes(damage(mask(name), bits, keep))
+    with suppress(IngestError):
+        read(path, name)
+
+
+def test_the_whole_objects_are_read(tmp_path: Path) -> None:
+    for name in _OBJECTS:
+        (tmp_path / "mask").write_bytes(mask(name))
+        drawn = open_structures(tmp_path / "mask").draw(image(1))
+        assert set(drawn) == {"a"}
+        assert drawn["a"].any()
