@@ -188,8 +188,6 @@ def open_mirax_files(path: Path) -> MiraxFiles:
         TooLargeError: Settings or an index larger than any slide has.
     """
     folder = path.with_suffix("")
-    if folder.is_symlink():
-        raise _outside(path)
     text = _content(path, folder, "Slidedat.ini", _SETTINGS_BYTES).decode("utf-8-sig", "replace")
     if _UNKNOWN_PLACES in text:
         detail = "a MIRAX slide whose photos are placed as only newer scanners do; convert it to"
@@ -226,9 +224,11 @@ def _content(path: Path, folder: Path, name: str, most: int) -> bytes:
 
 def _inside(path: Path, folder: Path, name: str) -> Path:
     file = folder / name
-    if PurePath(name).name != name or "\\" in name or file.is_symlink():
+    with reading(path, "names of files"):
+        is_link, is_there = file.is_symlink() or folder.is_symlink(), file.is_file()
+    if PurePath(name).name != name or "\\" in name or is_link:
         raise _outside(path)
-    if not file.is_file():
+    if not is_there:
         detail = "files of this MIRAX slide are not in the folder of its name beside it"
         raise UnreadableFileError(path, Reason.VANISHED, detail)
     return file

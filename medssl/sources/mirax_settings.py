@@ -1,11 +1,12 @@
 """Settings of a MIRAX slide, `Slidedat.ini`: what is asked for has to be there, and plausible."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import Reason, UnreadableFileError
+
+_MOST = 1e9  # more than any length in pixels or microns
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,14 @@ class Slidedat:
         """Return a number; 0 if there is none.
 
         Raises:
-            UnreadableFileError: What is there is no finite number.
+            UnreadableFileError: What is there is no number below a thousand million.
         """
         try:
             value = float(self.text(section, key, "0"))
         except ValueError as error:
             raise damaged(self.path, f"{key} is no number") from error
-        if not math.isfinite(value):
-            raise damaged(self.path, f"{key} is no number")
+        if not abs(value) < _MOST:  # which NaN is not either
+            raise damaged(self.path, f"{key} is no number below {_MOST:g}")
         return value
 
 

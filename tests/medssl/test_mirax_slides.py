@@ -308,6 +308,15 @@ def test_no_name_leads_out_of_the_folder(
     assert reason_of(tmp_path) == (Reason.VANISHED if value == ".." else Reason.UNSUPPORTED)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "x\0y", "", "."])
+def test_a_name_that_is_none_is_a_reason(tmp_path: Path, name: str) -> None:
+    def spoil(settings: dict[str, dict[str, Any]]) -> None:
+        settings["DATAFILE"]["FILE_1"] = name
+
+    mirax(settings=spoil).write(tmp_path)
+    assert reason_of(tmp_path) in {"corrupt", "vanished", "unsupported"}
+
+
 @pytest.mark.parametrize("part", ["", "Slidedat.ini", "Index.dat", "Data0000.dat"])
 def test_no_link_is_followed(tmp_path: Path, part: str) -> None:
     path = mirax().write(tmp_path)
@@ -452,6 +461,18 @@ def test_of_a_bomb_only_what_is_wanted_is_unpacked(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("overlap", "reason"),
+    [("1e308", "corrupt"), ("-inf", "corrupt"), ("-9e8", "too_large"), ("9e8", "too_large")],
+)
+def test_an_overlap_that_cannot_be_is_a_reason(tmp_path: Path, overlap: str, reason: str) -> None:
+    def spoil(settings: dict[str, dict[str, Any]]) -> None:
+        settings["LAYER_0_LEVEL_0_SECTION"]["OVERLAP_X"] = overlap
+
+    mirax(positions="none", settings=spoil).write(tmp_path)
+    assert reason_of(tmp_path) == reason
 
 
 @pytest.mark.parametrize("part", ["Slidedat.ini", "Index.dat", "Data0000.dat", "Data0001.dat"])
