@@ -30,7 +30,15 @@ from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary, summarise
-from medssl.scanning.walk import Found, SetAside, look_into, stamp_of, walk, walk_remote
+from medssl.scanning.walk import (
+    Found,
+    SetAside,
+    look_into,
+    stamp_of,
+    walk,
+    walk_remote,
+    without_slide_parts,
+)
 from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
 from medssl.sources.slide import Cut
 from medssl.sources.slide_tissue import TileWishes
@@ -164,7 +172,7 @@ def _list_files(
         look_into(place, file, found, aside, key)
         if place.suffix != ".npz" and found == [file]:
             raise DataError(f"{folder}: expected a folder, a .zip, a .tar or a MedMNIST .npz")
-        return place.parent, found, aside
+        return place.parent, without_slide_parts(found), aside
     own = [out.absolute(), rejected_path(out.absolute()), parts.folder]
     own += [path.parent.resolve() / path.name for path in own]
     files, aside = walk(place, key, skip=frozenset(own))

@@ -1,6 +1,7 @@
 """All files below a folder, without opening any but archives, whose files are listed too."""
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,10 @@ from medssl.sources.archives import (
     is_packed_whole,
     list_archive,
 )
+from medssl.sources.mirax_files import SUFFIX, is_mirax
 from medssl.sources.remote import describe_remote, list_remote
+
+_SLIDE_PART = re.compile(r"(.*)/(?:slidedat\.ini|index\.dat|data\d+\.dat)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def walk(
                     relative = encode_path(entry.path[start:].replace(os.sep, "/"))
                     problem = _look(entry, root, folders)
                     if isinstance(problem, os.stat_result):
-                        file = Found(relative, stamp_of(problem, key))
+                        file = Found(relative, _stamp_with_parts(entry.path, problem, key))
                         look_into(entry.path, file, found, aside, key)
                     elif problem is not None:
                         aside.append(SetAside(relative, *problem))
@@ -84,7 +88,7 @@ def walk(
                 raise DataError(f"{root}: cannot be read: {error.strerror}") from error
             relative = encode_path(os.path.relpath(folder, root).replace(os.sep, "/"))
             aside.append(SetAside(relative, *_failure(error, "folder")))
-    return sorted(found, key=lambda item: item.path), aside
+    return without_slide_parts(found), aside
 
 
 def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]]:
@@ -98,7 +102,17 @@ def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]
     aside: list[SetAside] = []
     for entry in list_remote(folder):
         _add(entry, encode_path(entry.name), _stamp_of_entry(entry, key), found, aside)
-    return sorted(found, key=lambda item: item.path), aside
+    return without_slide_parts(found), aside
+
+
+def without_slide_parts(found: list[Found]) -> list[Found]:
+    """Sort, and leave out the files that a MIRAX slide has in the folder of its name."""
+    paths = {file.path.lower() for file in found}
+    slides = {file.path[: -len(SUFFIX)] for file in found if is_mirax(file.path)}
+    slides = {folder for folder in slides if f"{folder}/Slidedat.ini".lower() in paths}
+    parts = ((file, _SLIDE_PART.fullmatch(file.path)) for file in found)
+    kept = [file for file, part in parts if part is None or part[1] not in slides]
+    return sorted(kept, key=lambda item: item.path)
 
 
 def look_into(
@@ -141,6 +155,20 @@ def stamp_of(status: os.stat_result, key: SiteKey) -> str:
     return key.hash("stamp", str(status.st_size), str(status.st_mtime_ns))
 
 
+def _stamp_with_parts(place: str, status: os.stat_result, key: SiteKey) -> str:
+    """Return the stamp of a file; that of a MIRAX slide changes with the files in its folder."""
+    own = stamp_of(status, key)
+    if not is_mirax(place):
+        return own
+    try:
+        with os.scandir(place[: -len(SUFFIX)]) as entries:
+            parts = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except OSError:
+        return own  # the reader says what is wrong with the folder
+    stamps = [f"{name}\n{stamp_of(part, key)}" for name, part in sorted(parts.items())]
+    return key.hash("stamp", own, *stamps)
+
+
 def current_stamp(root: Path, path: str, key: SiteKey) -> str | None:
     """Return the stamp that a scan would give a file now; None if it is not there.
 
@@ -168,7 +196,7 @@ def _stamp_of_entry(entry: Entry, key: SiteKey) -> str:
 
 def _stamp_at(file: Path, key: SiteKey) -> str | None:
     try:
-        return stamp_of(file.stat(), key)
+        return _stamp_with_parts(str(file), file.stat(), key)
     except OSError:
         return None
 

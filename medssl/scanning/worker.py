@@ -29,6 +29,7 @@ from medssl.sources.archives import find_archive
 from medssl.sources.burned_in import BurnedIn, is_likely
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.local import local_file
+from medssl.sources.mirax_files import is_mirax
 from medssl.sources.npz import list_members
 from medssl.sources.open import open_image
 from medssl.sources.place import Place
@@ -39,7 +40,6 @@ from medssl.sources.sniff import sniff
 from medssl.sources.text_pixels import shows_text
 
 READER_VERSION = "8"  # raised when rows of an unchanged file may come out differently
-_MIRAX = ".mrxs"  # the name has to tell: by its content the file is a JPEG picture of the slide
 
 Row = dict[str, Any]
 
@@ -139,12 +139,12 @@ def _place_of(error: Exception) -> str:
 def _rows(
     path: Path, wanted: Path, file: Found, key: SiteKey, wishes: TileWishes, label_tag: str | None
 ) -> Iterable[Row]:
+    if is_mirax(file.path):
+        _require_in_place(wanted)
+        return _slide_rows(path, file, key, wishes, label_tag)
     kind = sniff(path)
     if kind == "npz":
         return _archive_rows(path, file, key)
-    if kind == "jpeg" and file.path.lower().endswith(_MIRAX):
-        detail = "a slide in MIRAX (MRXS), which no reader here takes; convert it to DICOM or TIFF"
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     if is_slide(path, kind):
         _require_in_place(wanted)
         if kind == "dicom":

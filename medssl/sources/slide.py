@@ -17,8 +17,10 @@ from PIL import Image
 
 from medssl.errors import Reason, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts
+from medssl.sources.mirax_files import is_mirax
 from medssl.sources.reading import reading, require_frame
 from medssl.sources.slide_dicom import open_dicom_pyramid
+from medssl.sources.slide_mirax import open_mirax_pyramid
 from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, Pyramid, read_region
 from medssl.sources.slide_series import FITTING, is_dicom_slide
 from medssl.sources.slide_tiff import is_tiff_slide, open_tiff_pyramid
@@ -220,7 +222,7 @@ def open_slide(path: Path, cut: Cut, *, beside: bool = True) -> Iterator[Slide]:
 
 
 def is_slide(path: Path, kind: str) -> bool:
-    """Tell whether a file is a whole slide.
+    """Tell whether a file that is none in MIRAX is a whole slide.
 
     Args:
         path: The file.
@@ -230,6 +232,8 @@ def is_slide(path: Path, kind: str) -> bool:
 
 
 def _open_pyramid(path: Path, *, beside: bool) -> AbstractContextManager[Pyramid]:
+    if is_mirax(path):
+        return open_mirax_pyramid(path)
     if sniff(path) == "dicom":
         return open_dicom_pyramid(path, beside=beside)
     return open_tiff_pyramid(path)

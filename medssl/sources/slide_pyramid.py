@@ -1,7 +1,7 @@
 """The levels of a slide, and any part of one of them."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,30 @@ from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import PIXEL_BUDGET, require_budget
 
 Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # top, left, bottom, right, px of a level
 NEAR_BYTES = 32 << 20  # of decoded tiles, kept for each open slide
 _SIDE_BUDGET = 1 << 20  # px of a slide
+
+
+class Piece(NamedTuple):
+    """What a tile shows of a level.
+
+    Attributes:
+        tile: Its number.
+        box: The part of the level.
+        first: Row and column of the level where the first pixel of the tile lies.
+    """
+
+    tile: int
+    box: Box
+    first: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Level:
     """One level of the pyramid. It is cut in tiles, numbered by rows; those at the rim may jut out.
+
+    Where tiles overlap or lie in no grid, `placed` says where they lie.
 
     Attributes:
         rows: Of the level, px.
@@ -29,6 +46,8 @@ class Level:
         tile_columns: Likewise.
         factor: Pixels of the slide, along a side, that one of its pixels covers.
         decode: Gives the tile of a number, `[rows, columns, 3]`; None if it has no data.
+        placed: Gives the pieces in a box, later ones on top; None for tiles in a grid.
+        fill: Colour where no tile is; white, as glass is.
     """
 
     rows: int
@@ -37,6 +56,21 @@ class Level:
     tile_columns: int
     factor: float
     decode: Callable[[int], Pixels | None]
+    placed: Callable[[Box], Iterable[Piece]] | None = None
+    fill: tuple[int, int, int] = (255, 255, 255)
+
+    def pieces(self, box: Box) -> Iterable[Piece]:
+        """Return the pieces that show something in a box."""
+        return self._of_grid(box) if self.placed is None else self.placed(box)
+
+    def _of_grid(self, box: Box) -> Iterator[Piece]:
+        top, left, bottom, right = box
+        across = -(-self.columns // self.tile_columns)
+        for row in range(top // self.tile_rows, -(-bottom // self.tile_rows)):
+            for column in range(left // self.tile_columns, -(-right // self.tile_columns)):
+                first, start = row * self.tile_rows, column * self.tile_columns
+                whole = (first, start, first + self.tile_rows, start + self.tile_columns)
+                yield Piece(row * across + column, whole, (first, start))
 
 
 class Pyramid(NamedTuple):
@@ -74,28 +108,25 @@ class NearTiles:
         return tile
 
 
-def read_region(
-    path: Path, level: Level, box: tuple[int, int, int, int], near: NearTiles | None = None
-) -> Pixels:
-    """Decode the part of a level from `top, left` to `bottom, right`, `[rows, columns, 3]`.
+def read_region(path: Path, level: Level, box: Box, near: NearTiles | None = None) -> Pixels:
+    """Decode the part of a level in a box, `[rows, columns, 3]`.
 
-    Tiles without data are white, as glass is.
+    Where no tile is, and where it has no data, the colour is the level's `fill`.
     """
     near = near or NearTiles()
     top, left, bottom, right = box
     require_budget(path, bottom - top, right - left)
-    result = np.full((bottom - top, right - left, 3), 255, np.uint8)
-    across = -(-level.columns // level.tile_columns)
-    for row in range(top // level.tile_rows, -(-bottom // level.tile_rows)):
-        for column in range(left // level.tile_columns, -(-right // level.tile_columns)):
-            tile = near.get(level, row * across + column)
-            if tile is None:
-                continue
-            first, start = row * level.tile_rows, column * level.tile_columns
-            upper, lower = max(top, first), min(bottom, first + len(tile))
-            begin, end = max(left, start), min(right, start + tile.shape[1])
-            part = tile[upper - first : lower - first, begin - start : end - start]
-            result[upper - top : lower - top, begin - left : end - left] = part
+    result = np.full((bottom - top, right - left, 3), level.fill[0], np.uint8)
+    if len(set(level.fill)) > 1:  # which takes ten times as long
+        result[:] = level.fill
+    for index, inside, (first, start) in level.pieces(box):
+        tile = near.get(level, index)
+        if tile is None:
+            continue
+        upper, lower = max(top, inside[0]), min(bottom, inside[2], first + len(tile))
+        begin, end = max(left, inside[1]), min(right, inside[3], start + tile.shape[1])
+        part = tile[upper - first : lower - first, begin - start : end - start]
+        result[upper - top : lower - top, begin - left : end - left] = part
     return result
 
 
