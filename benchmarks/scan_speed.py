@@ -7,7 +7,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/scan_speed.py [--files 1000 10000 10000
 row), and as training does (window and canvas of 64 px). `series`: slices per second of real
 series, as MONAI's `LoadImage` with `PydicomReader` loads a folder, and as `read_volume`. `growth`:
 `medssl scan` as a process, with one worker, on folders of small files made on the spot: the first
-scan, and a second one.
+scan, and a second one. `again`: likewise on CT slices of 512 x 512, uncompressed and compressed as
+in archives.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from medssl.volumes.read import read_volume
 from sslcore.plots import draw_panels, series
 
 DECODED = 150  # files of each syntax
+SLICES = 5000  # scanned twice
 ROUNDS = 3
 SERIES = (
     ("dicom_hippocampus_series", "Study1/13_HCropVolume"),
@@ -209,6 +211,19 @@ def growth(counts: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
+def again(name: str) -> dict[str, Any]:
+    """Scan slices of the usual size twice."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, out = Path(scratch) / "files", Path(scratch) / "manifest.parquet"
+        write(folder, SLICES, 512, SYNTAXES[name])
+        return {
+            "syntax": name,
+            "files": SLICES,
+            "first": scanned(folder, out),
+            "second": scanned(folder, out),
+        }
+
+
 def chart(rows: list[dict[str, Any]]) -> Any:
     """Draw memory and time over the number of files."""
 
@@ -247,6 +262,7 @@ def main() -> None:
             "decode": decoded,
             "series": [of_series(data_folder(name) / place) for name, place in SERIES],
             "growth": grown,
+            "again": [again(name) for name in ("uncompressed", "JPEG 2000")],
         },
     )
     keep_chart("scan_speed", chart(grown))
