@@ -160,12 +160,16 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "method"), [(1, "simclr"), (4, "simclr"), (3, "byol"), (4, "vicreg")]
+    ("step", "method"),
+    [
+        *((1, "simclr"), (4, "simclr"), (3, "byol"), (4, "vicreg")),
+        (2, "metric_learning method.loss=MarginLoss method.miner=DistanceWeightedMiner"),
+    ],
 )
 def test_an_interrupted_run_continues_with_the_losses_of_the_unbroken_one(
     step: int, method: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(data, f"method.name={method}")
+    config = tiny_config(data, *f"method.name={method}".split())
     whole, run = tmp_path / "whole", tmp_path / "run"
     pretrain(config, whole)
     with monkeypatch.context() as patch:

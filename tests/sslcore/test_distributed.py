@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from pytorch_metric_learning.losses import MultiSimilarityLoss
+from pytorch_metric_learning.miners import UniformHistogramMiner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +19,7 @@ from sslcore.methods.dinov2 import DinoV2, TokenBranch
 from sslcore.methods.dinov3 import Anchoring, DinoV3
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
+from sslcore.methods.metric_learning import MetricLearning
 from sslcore.methods.moco import Moco
 from sslcore.methods.moco_v3 import MoCoV3
 from sslcore.methods.nnclr import NNCLR
@@ -92,7 +94,9 @@ def methods() -> dict[str, ViewMethod]:
         "supcon": SupCon(branch()),
         "moco_v3": MoCoV3(branch(), nn.Linear(4, 4).double()),
         "nnclr": NNCLR(branch(), nn.Linear(4, 4).double(), FeatureQueue(16, 4).double()),
-        "metric_learning": JointEmbedding(branch(), AlignedViews(MultiSimilarityLoss())),
+        "metric_learning": MetricLearning(
+            branch(), AlignedViews(MultiSimilarityLoss(), UniformHistogramMiner())
+        ),
         "simsiam": SimSiam(branch(), nn.Linear(4, 4).double()),
         "swav": Swav(branch(), Prototypes(7, 4).double(), FeatureQueue(25, 4).double()),
         "dino": Dino(Branch(branch().encoder, *heads(1, 8)), centers[0]),
