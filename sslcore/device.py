@@ -13,6 +13,7 @@ from torch import nn
 
 from sslcore.config import suggest
 from sslcore.errors import ConfigError, ProcessError
+from sslcore.modules.shared_batch_norm import share_batch_norms
 from sslcore.training.settings import RunConfig
 
 _AVAILABLE: dict[str, Callable[[], bool]] = {
@@ -79,15 +80,19 @@ def choose_precision(
 
 
 def share_batch_statistics(method: nn.Module, fabric: Fabric) -> None:
-    """Let the batch norms of `method` see the batches of all processes, where torch can.
+    """Let the batch norms of `method` see the batches of all processes.
 
-    Only on cuda: elsewhere each process normalises with the statistics of its own part of the
-    batch, so that the loss depends a little on the number of processes.
+    On cuda by torch's own module, whose kernels are fused and exist there only; elsewhere by
+    `SharedBatchNorm`.
     """
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        for name, child in list(method.named_children()):
-            convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
-            setattr(method, name, convert(child))
+    if fabric.world_size == 1:
+        return
+    if fabric.device.type != "cuda":
+        share_batch_norms(method)
+        return
+    for name, child in list(method.named_children()):
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        setattr(method, name, convert(child))
 
 
 @contextmanager

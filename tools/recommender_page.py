@@ -88,7 +88,8 @@ _HEAD = """# Methods of the recommender
 
 Made by `python -m tools.recommender_page`. `recssl train --method NAME` takes the names below; what
 a name stands for is in `recssl/settings/methods.py`, and every part can be set by itself: `--set
-ranking.name=...`, `contrast.name=...`, `encoder.name=mf`, `sampling.negatives=...`.
+ranking.name=...`, `contrast.name=...`, `encoder.name=mf`, `sampling.negatives=...`. What the papers
+of nine of them took stands in `configs/papers/rec/`, with the source and what differs here.
 
 Recall@20 / NDCG@20 on the test part, all items ranked, seen ones masked
 (`benchmarks/rec_methods.py`): every method with its defaults and the same seconds of training on

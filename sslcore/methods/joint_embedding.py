@@ -26,7 +26,9 @@ class JointEmbedding(ViewMethod):
 
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare each view with each full view; see `Method.forward`."""
-        z = [self.student(view) for view in all_views(batch)]
+        return self._compare_all([self.student(view) for view in all_views(batch)], batch)
+
+    def _compare_all(self, z: list[Tensor], batch: ViewBatch[Any]) -> StepOutput:
         return average(
             [
                 per_segment(self._compare, z[full], z[other], batch.segments)

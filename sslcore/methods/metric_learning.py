@@ -6,17 +6,19 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pytorch_metric_learning import losses, miners
-from torch import nn
+from torch import Tensor, nn
 
 from sslcore.config import suggest
-from sslcore.errors import ConfigError
+from sslcore.distributed import gather_rows
+from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.joint_embedding import JointEmbedding
-from sslcore.methods.method import ViewMethod
+from sslcore.methods.method import StepOutput, ViewMethod
 from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.heads import projection_mlp
 from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.random import seeded
+from sslcore.views import ViewBatch
 
 # These hold weights of classes, wrap other losses, or take no labels.
 _UNSUITED = frozenset({"VICRegLoss", "CrossBatchMemory", "SelfSupervisedLoss", "MultipleLosses"})
@@ -55,24 +57,24 @@ class MetricLearningConfig(MethodSection):
             )
         miner = None
         if self.miner is not None:
-            miner = _Repeatable(_make(miners, "miner", self.miner, self.miner_args))
+            miner = _make(miners, "miner", self.miner, self.miner_args)
         student = Branch(encoder, projection_mlp([feature_dim, *self.head_dims]))
-        return JointEmbedding(student, AlignedViews(loss, miner))
+        return MetricLearning(student, AlignedViews(loss, miner))
 
 
-class _Repeatable(nn.Module):
-    """A miner that draws, if it does, the same random numbers in every step.
+class MetricLearning(JointEmbedding):
+    """Joint embedding whose loss or miner may draw at random, from torch's global generator.
 
-    So a resumed run goes on as the unbroken one, and all processes choose alike.
+    What they draw depends on the samples of the step, their epoch and the seed of the run, by the
+    keys of the batch. So each step draws anew, a resumed run goes on as the unbroken one, and all
+    processes choose alike.
     """
 
-    def __init__(self, miner: nn.Module) -> None:
-        super().__init__()
-        self.miner = miner
-
-    def forward(self, *embeddings_and_labels: Any) -> Any:
-        with seeded(0):
-            return self.miner(*embeddings_and_labels)
+    def _compare_all(self, z: list[Tensor], batch: ViewBatch[Any]) -> StepOutput:
+        if batch.keys is None:
+            raise ShapeError("metric_learning draws from the keys of a batch; this one has none")
+        with seeded(int(gather_rows(batch.keys).sum())):
+            return super()._compare_all(z, batch)
 
 
 def _make(module: ModuleType, kind: str, name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -84,8 +84,8 @@ class Moco(ViewMethod):
 
     Source:
         He et al., "Momentum contrast", CVPR 2020, arXiv:1911.05722; head, augmentation and
-        schedule of version 2 in arXiv:2003.04297. Keys are not shuffled between processes before
-        batch norm, which changes nothing on one process.
+        schedule of version 2 in arXiv:2003.04297. Keys are not shuffled between processes: batch
+        norm sees the keys of all of them, as it does on one process.
     """
 
     def __init__(

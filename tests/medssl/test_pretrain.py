@@ -160,12 +160,16 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "method"), [(1, "simclr"), (4, "simclr"), (3, "byol"), (4, "vicreg")]
+    ("step", "method"),
+    [
+        *((1, "simclr"), (4, "simclr"), (3, "byol"), (4, "vicreg")),
+        (2, "metric_learning method.loss=MarginLoss method.miner=DistanceWeightedMiner"),
+    ],
 )
 def test_an_interrupted_run_continues_with_the_losses_of_the_unbroken_one(
     step: int, method: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(data, f"method.name={method}")
+    config = tiny_config(data, *f"method.name={method}".split())
     whole, run = tmp_path / "whole", tmp_path / "run"
     pretrain(config, whole)
     with monkeypatch.context() as patch:
@@ -436,14 +440,20 @@ def test_a_run_killed_at_any_moment_continues_bit_for_bit(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_without_batch_norm_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+def test_two_processes_have_the_losses_and_batch_norms_of_one(tmp_path: Path) -> None:
     data = write_tiny_data(tmp_path)
-    settings = ["backbone.name=vit_tiny", "method.name=moco_v2", "method.queue_size=16"]
+    settings = ["method.name=moco_v2", "method.queue_size=16"]
     pretrain(tiny_config(data, *settings), tmp_path / "one")
     process = run_program(tmp_path / "two", *settings, "run.devices=2")
     assert process.wait(180) == 0, messages(tmp_path / "two").read_text()
     one, two = ([loss for _, loss in losses(tmp_path / name)] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4)
+    one_net, two_net = (load_encoder(tmp_path / n).backbone.state_dict() for n in ("one", "two"))
+    assert one_net.keys() == two_net.keys()
+    variances = [key for key in one_net if key.endswith("running_var")]
+    for key in variances:
+        torch.testing.assert_close(two_net[key], one_net[key], rtol=1e-3, atol=1e-5)
+    assert len(variances) == 2
     assert "distributed" not in messages(tmp_path / "two").read_text()
 
 

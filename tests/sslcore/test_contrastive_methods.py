@@ -1,11 +1,13 @@
 """What sets MoCo v3, NNCLR, InfoNCE and the metric-learning adapter apart."""
 
+from typing import Any
+
 import pytest
 import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from torch import nn
 
-from sslcore.errors import ConfigError
+from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.metric_learning import MetricLearningConfig
 from sslcore.methods.moco import MoCoConfig
 from sslcore.methods.moco_v3 import MoCoV3
@@ -14,6 +16,7 @@ from sslcore.modules.branch import Branch
 from sslcore.modules.queue import FeatureQueue
 from sslcore.numerics import unit_rows
 from sslcore.objectives.info_nce import InfoNCE, info_nce_loss
+from sslcore.random import derive_keys
 from sslcore.views import ViewBatch
 
 
@@ -87,21 +90,44 @@ def test_a_loss_and_a_miner_by_name_get_their_arguments() -> None:
         views = torch.cat([method.student(z_a), method.student(z_b)])
     rows = torch.arange(8).repeat(2)
     loss = MultiSimilarityLoss(alpha=3, base=0.4)
-    miner = method.get_submodule("objective.miner.miner")
+    miner = method.get_submodule("objective.miner")
     assert miner.epsilon == 0.2
     expected = loss(views, rows, miner(views, rows))
-    torch.testing.assert_close(method(ViewBatch((z_a, z_b))).loss, expected)
+    torch.testing.assert_close(method(ViewBatch((z_a, z_b), keys=torch.arange(8))).loss, expected)
 
 
-def test_a_miner_that_draws_chooses_alike_each_time_and_leaves_no_trace() -> None:
-    config = MetricLearningConfig(loss="TripletMarginLoss", miner="DistanceWeightedMiner")
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        {"miner": "DistanceWeightedMiner"},
+        {"miner": "UniformHistogramMiner", "miner_args": {"pos_per_bin": 1, "neg_per_bin": 1}},
+        {"loss_args": {"triplets_per_anchor": 2}},
+    ],
+)
+def test_what_draws_draws_anew_in_each_step_and_alike_for_the_same_one(
+    drawing: dict[str, Any],
+) -> None:
+    config = MetricLearningConfig.model_validate(
+        {"loss": "TripletMarginLoss", "head_dims": (8, 4), **drawing}
+    )
     method = config.build(nn.Identity(), 4).eval()
-    batch = ViewBatch(two_batches())
+
+    def loss(seed: int, epoch: int) -> float:
+        keys = derive_keys(torch.arange(8), seed, epoch)
+        return method(ViewBatch(two_batches(), keys=keys)).loss.item()
+
     state = torch.get_rng_state()
-    first = method(batch).loss
+    first = loss(0, 0)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(7)
-    assert torch.equal(method(batch).loss, first)
+    assert loss(0, 0) == first
+    assert len({first, *(loss(0, epoch) for epoch in (1, 2)), loss(1, 0)}) == 4
+
+
+def test_metric_learning_needs_keys_to_draw_from() -> None:
+    method = MetricLearningConfig().build(nn.Identity(), 4)
+    with pytest.raises(ShapeError, match="keys of a batch; this one has none"):
+        method(ViewBatch(two_batches()))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
+import copy
+from typing import cast
+
 import pytest
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -9,7 +13,8 @@ from sslcore.device import (
     choose_precision,
     share_batch_statistics,
 )
-from sslcore.errors import ConfigError
+from sslcore.errors import ConfigError, ShapeError
+from sslcore.modules.shared_batch_norm import SharedBatchNorm, share_batch_norms
 from sslcore.training.settings import RunConfig
 
 
@@ -64,3 +69,26 @@ def test_one_process_keeps_its_batch_norms_and_its_errors() -> None:
         raise ValueError("no")
     with all_or_none(fabric):
         pass
+
+
+def test_several_processes_share_every_batch_norm_and_keep_its_names() -> None:
+    class Two:
+        world_size = 2
+        device = torch.device("cpu")
+
+    norm = nn.BatchNorm2d(3)
+    method = nn.ModuleDict({"teacher": nn.Sequential(nn.Sequential(norm)), "again": norm})
+    names = list(method.state_dict())
+    share_batch_statistics(method, cast("Fabric", Two()))
+    assert type(norm) is SharedBatchNorm
+    assert list(method.state_dict()) == names
+
+
+def test_a_shared_batch_norm_of_one_process_is_torchs() -> None:
+    plain, view = nn.BatchNorm2d(3), torch.randn(4, 3, 2, 2)
+    shared = copy.deepcopy(plain)
+    share_batch_norms(shared)
+    assert torch.equal(shared(view), plain(view))
+    torch.testing.assert_close(shared.state_dict(), plain.state_dict())
+    with pytest.raises(ShapeError, match=r"expected \[batch, 3, ...\], got \(4, 2\)"):
+        shared(torch.randn(4, 2))

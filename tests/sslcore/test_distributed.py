@@ -1,4 +1,4 @@
-"""Processes on the parts of a batch equal one process on the whole: value and gradient."""
+"""Processes on parts of a batch equal one on the whole: value, gradient, running statistics."""
 
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,22 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from pytorch_metric_learning.losses import MultiSimilarityLoss
+from pytorch_metric_learning.miners import UniformHistogramMiner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslcore.distributed import gather_rows, own_part, world_size
+from sslcore.errors import ShapeError
 from sslcore.methods.dino import Dino
 from sslcore.methods.dinov2 import DinoV2, TokenBranch
 from sslcore.methods.dinov3 import Anchoring, DinoV3
 from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
+from sslcore.methods.metric_learning import MetricLearning
 from sslcore.methods.moco import Moco
 from sslcore.methods.moco_v3 import MoCoV3
 from sslcore.methods.nnclr import NNCLR
+from sslcore.methods.registry import METHODS
 from sslcore.methods.simsiam import SimSiam
 from sslcore.methods.supcon import SupCon
 from sslcore.methods.swav import Swav
@@ -29,6 +33,7 @@ from sslcore.modules.center import RunningCenter, SinkhornCentering
 from sslcore.modules.distillation_head import DistillationHead
 from sslcore.modules.prototypes import Prototypes
 from sslcore.modules.queue import FeatureQueue
+from sslcore.modules.shared_batch_norm import share_batch_norms
 from sslcore.objectives.barlow_twins import BarlowTwins
 from sslcore.objectives.decoupled import Decoupled
 from sslcore.objectives.info_nce import InfoNCE
@@ -39,6 +44,7 @@ from sslcore.objectives.vicreg import VICReg
 from sslcore.random import derive_keys
 from sslcore.views import ViewBatch
 from tests.reference.waves import wave
+from tests.sslcore.normed_parts import NORMS, PARTS, normed_method, run_norm
 from tests.sslcore.toy_tokens import ToyTokens, as_image
 
 ROWS = 12  # of all processes together
@@ -88,7 +94,9 @@ def methods() -> dict[str, ViewMethod]:
         "supcon": SupCon(branch()),
         "moco_v3": MoCoV3(branch(), nn.Linear(4, 4).double()),
         "nnclr": NNCLR(branch(), nn.Linear(4, 4).double(), FeatureQueue(16, 4).double()),
-        "metric_learning": JointEmbedding(branch(), AlignedViews(MultiSimilarityLoss())),
+        "metric_learning": MetricLearning(
+            branch(), AlignedViews(MultiSimilarityLoss(), UniformHistogramMiner())
+        ),
         "simsiam": SimSiam(branch(), nn.Linear(4, 4).double()),
         "swav": Swav(branch(), Prototypes(7, 4).double(), FeatureQueue(25, 4).double()),
         "dino": Dino(Branch(branch().encoder, *heads(1, 8)), centers[0]),
@@ -98,14 +106,28 @@ def methods() -> dict[str, ViewMethod]:
     }
 
 
+CASES = [(name, False) for name in (*methods(), *(f"registered {each}" for each in METHODS))] + [
+    (name, True) for name in methods() if name not in ONE_GROUP
+]
+
+
+def build(name: str) -> ViewMethod:
+    """One of `methods`, or one of the registry as it is built, with batch norms."""
+    kind, _, registered = name.partition("registered ")
+    return normed_method(registered) if registered else methods()[kind]
+
+
 def batch(name: str, step: int, *, world: int, segments: bool) -> list[ViewBatch[Tensor]]:
     """The parts of all processes; joined by `joined`."""
     generator = torch.Generator().manual_seed(step)
     rows, parts = ROWS // world, []
+    shape = (rows, 1, 12, 12) if name.startswith("registered") else (rows, 5)
     for rank in range(world):
-        x = torch.randn(rows, 5, generator=generator, dtype=torch.float64)
-        noise = 0.3 * torch.randn(rows, 5, generator=generator, dtype=torch.float64)
-        views = tuple(as_image(view, 4) if "dinov" in name else view for view in (x, x + noise))
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        noise = 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        views: tuple[Tensor, ...] = (x, x + noise)
+        if name.startswith("dinov"):
+            views = tuple(as_image(view, 4) for view in views)
         keys = derive_keys(torch.arange(rows), rank, step)
         labels = torch.arange(rows) % 4 - 1
         third = rows // 3
@@ -147,14 +169,13 @@ def work(rank: int, world: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world
     )
     results: dict[str, Result] = {}
-    for segments in (False, True):
-        for name, method in methods().items():
-            if segments and name in ONE_GROUP:
-                continue
-            parts = [batch(name, step, world=world, segments=segments) for step in (0, 1)]
-            results[f"{name} {segments}"] = two_steps(
-                method, DistributedDataParallel(method), [each[rank] for each in parts]
-            )
+    for name, segments in CASES:
+        method = build(name)
+        share_batch_norms(method)
+        parts = [batch(name, step, world=world, segments=segments) for step in (0, 1)]
+        results[f"{name} {segments}"] = two_steps(
+            method, DistributedDataParallel(method), [each[rank] for each in parts]
+        )
     z = torch.arange(3.0)[:, None] + 10 * rank
     assert world_size() == world
     assert gather_rows(z)[:, 0].tolist() == [
@@ -163,14 +184,21 @@ def work(rank: int, world: int, folder: Path) -> None:
     assert own_part(torch.arange(5)).tolist() == list(range(rank, 5, world))
     uneven = wave(8, 6, 0.3).split(UNEVEN[world])[rank]
     torch.testing.assert_close(sinkhorn(uneven), SHARES.split(UNEVEN[world])[rank])
-    torch.save(results, folder / f"results-{rank}.pt")
+    norms = {
+        f"{name} {parts}": run_norm(name, sizes, rank)
+        for name in NORMS
+        for parts, sizes in PARTS[world].items()
+    }
+    with pytest.raises(ShapeError, match="two values per channel or more, got 1 in all"):
+        run_norm("rows", [1, *[0] * (world - 1)], rank)
+    torch.save({"methods": results, "norms": norms}, folder / f"results-{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=WORLDS, ids="{} processes".format)
-def all_ranks(
+def spawned(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Result]]:
+) -> list[dict[str, Any]]:
     folder, world = tmp_path_factory.mktemp("processes"), request.param
     mp.spawn(work, args=(world, folder), nprocs=world)
     return [
@@ -179,9 +207,9 @@ def all_ranks(
     ]
 
 
-CASES = [(name, False) for name in methods()] + [
-    (name, True) for name in methods() if name not in ONE_GROUP
-]
+@pytest.fixture
+def all_ranks(spawned: list[dict[str, Any]]) -> list[dict[str, Result]]:
+    return [each["methods"] for each in spawned]
 
 
 @pytest.mark.slow
@@ -189,7 +217,7 @@ CASES = [(name, False) for name in methods()] + [
 def test_processes_equal_one_on_the_joined_batch(
     name: str, segments: bool, all_ranks: list[dict[str, Result]]
 ) -> None:
-    method, world = methods()[name], len(all_ranks)
+    method, world = build(name), len(all_ranks)
     whole = [joined(batch(name, step, world=world, segments=segments)) for step in (0, 1)]
     loss, grads, state = two_steps(method, method, whole)
     outputs = [results[f"{name} {segments}"] for results in all_ranks]
@@ -199,6 +227,25 @@ def test_processes_equal_one_on_the_joined_batch(
     for _, their_grads, their_state in outputs:
         torch.testing.assert_close(their_grads, grads, rtol=1e-5, atol=1e-8)
         torch.testing.assert_close(their_state, dict(state), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", ["even", "uneven", "empty"])
+@pytest.mark.parametrize("name", NORMS)
+def test_batch_norm_of_parts_is_torchs_of_the_whole(
+    name: str, parts: str, spawned: list[dict[str, Any]]
+) -> None:
+    whole = run_norm(name, [8])
+    theirs = [each["norms"][f"{name} {parts}"] for each in spawned]
+    for key, value in whole.items():
+        values = [each[key] for each in theirs]
+        if key.startswith("rows"):
+            values = [torch.cat(values)]
+        elif key.endswith("grad"):
+            values = [torch.stack(values).sum(dim=0)]
+        for each in values:
+            torch.testing.assert_close(each, value)
+    assert all(each.keys() == whole.keys() for each in theirs)
 
 
 @pytest.mark.slow

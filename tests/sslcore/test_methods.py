@@ -242,7 +242,7 @@ def test_segments_are_kept_apart_or_refused(name: str) -> None:
             method(halves)
         return
     parts = [
-        method(ViewBatch(tuple(view[rows] for view in batch.views))).loss
+        method(batch_of(name, *(view[rows] for view in batch.views))).loss
         for rows in (slice(0, 6), slice(6, 16))
     ]
     torch.testing.assert_close(method(halves).loss, torch.stack(parts).mean())
