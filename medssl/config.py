@@ -256,6 +256,7 @@ class SegmentConfig(FewLabelConfig):
     mode: Literal["frozen", "full"] = Field(
         "full", description="whether the pretrained encoder stays as it is, or is trained too"
     )
+    learning_rate: float = Field(3e-3, gt=0, description="peak")
     steps: int = Field(400, gt=0, description="optimiser steps, at most")
     batch_size: int = Field(16, gt=0, description="images or volumes per step")
 

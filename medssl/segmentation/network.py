@@ -16,7 +16,7 @@ from sslcore.methods.method import Method, StepOutput
 
 _WIDEST = 128
 _NARROWEST = 16
-_GROUPS = 8  # of channels that are normalised together: batches are small
+_MULTIPLE = 8  # of channels
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
@@ -154,9 +154,13 @@ def _sizes(known: list[int], largest: int) -> list[int]:
 
 
 def _width(channels: int) -> int:
-    return min(_WIDEST, max(_NARROWEST, channels // 2 // _GROUPS * _GROUPS))
+    return min(_WIDEST, max(_NARROWEST, channels // 2 // _MULTIPLE * _MULTIPLE))
 
 
 def _convolution(dims: int, channels: int, width: int) -> nn.Module:
-    norm = ("GROUP", {"num_groups": _GROUPS})
-    return Convolution(dims, channels, width, kernel_size=3, norm=norm, act="RELU")
+    """Normalise each channel of each sample: batches are small, and groups of channels learn worse.
+
+    With eight groups, a narrow network on volumes stayed at "nothing" for hundreds of steps.
+    """
+    norm = ("INSTANCE", {"affine": True})
+    return Convolution(dims, channels, width, kernel_size=3, norm=norm, act="LEAKYRELU")
