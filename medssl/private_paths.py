@@ -78,8 +78,9 @@ def _replaced(rows: pl.DataFrame, name: str, given: str, wanted: str) -> pl.Data
     lacking = replaced["path"].null_count()
     if "masks" in rows.columns:
         lists = rows["masks"]
-        names = _looked_up(lists.explode().drop_nulls().unique().alias("path"), table)
-        known = dict(zip(lists.explode().drop_nulls().unique(), names, strict=True))
+        every = lists.explode().drop_nulls().unique(maintain_order=True).alias("path")
+        names = _looked_up(every, table)
+        known = dict(zip(every, names, strict=True))
         masks = [None if each is None else [known[path] for path in each] for each in lists]
         replaced = replaced.with_columns(pl.Series("masks", masks, dtype=pl.List(pl.String)))
         lacking += names.null_count()

@@ -1,11 +1,13 @@
 """Masks of the samples of a manifest, in their own grid, as numbers of classes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
@@ -22,6 +24,7 @@ from sslcore.console import Progress
 
 ANY = "structure"  # the class of whatever is marked, where nobody asks for more
 MOST_CLASSES = 32
+_OBJECTS = 64  # DICOM objects in memory
 _COLUMNS = (
     "path", "frame", "frames", "rows", "columns", "plane",
     "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "masks",
@@ -33,7 +36,14 @@ Codes = NDArray[np.uint8]
 class MaskReader:
     """Reads the masks of a manifest whose every row has one."""
 
-    def __init__(self, manifest: Manifest, structures: Sequence[str], *, binary: bool) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        structures: Sequence[str],
+        *,
+        binary: bool,
+        known: pl.DataFrame | None = None,
+    ) -> None:
         """Prepare to read.
 
         Args:
@@ -42,6 +52,8 @@ class MaskReader:
                 structures, small and capital letters alike; by default all values, or whatever a
                 DICOM object marks.
             binary: Whether all of that is one class.
+            known: Rows of all images, among them those that a DICOM object may belong to though
+                they are not in `manifest`; by default its own.
         """
         self._root = manifest.root
         self._wanted = tuple(name.lower() for name in structures)
@@ -49,8 +61,14 @@ class MaskReader:
         self._samples = [[_slice(row) for row in parts] for parts in _own_parts(manifest)]
         self._flat = manifest.slices is None or manifest.slab > 1
         self._files = ValueFiles()
-        self._objects: dict[str, Structures] = {}
+        self._links = _links(known if known is not None else manifest.slices, manifest)
+        self._objects: dict[str, Structures | IngestError] = {}
         self._kinds: dict[str, bool] = {}
+        self.loose: dict[str, int] = {}  # frames and contours of objects that are in no image
+
+    def keep(self, rows: Iterable[int]) -> None:
+        """Leave all other rows out; those that remain count from 0."""
+        self._samples = [self._samples[row] for row in rows]
 
     def values(self, index: int) -> Values:
         """Return what the mask of a sample holds, `[rows, columns]`, of volumes with slices first.
@@ -80,16 +98,23 @@ class MaskReader:
         return marked
 
     def _object(self, path: str) -> Structures:
-        """Read a DICOM object once, and see to it that it fits all images that name it."""
+        """Read a DICOM object once; those of the last series stay in memory."""
         if path not in self._objects:
-            place = self._root / decode_path(path)
-            read = open_structures(place)
-            images = [each for parts in self._samples for each in parts if path in each.masks]
-            if not read.fits(images):
-                detail = "a segmentation in another grid than the images"
-                raise UnsupportedImageError(place, Reason.UNSUPPORTED, detail)
-            self._objects = {path: read}  # the last one only: images of one object are together
-        return self._objects[path]
+            while len(self._objects) >= _OBJECTS:
+                self._objects.pop(next(iter(self._objects)))
+            self._objects[path] = self._read_object(path)
+        found = self._objects[path]
+        if isinstance(found, IngestError):
+            raise found
+        return found
+
+    def _read_object(self, path: str) -> Structures | IngestError:
+        try:
+            read = open_structures(self._root / decode_path(path), self._links.get(path, []))
+        except IngestError as error:
+            return error
+        self.loose[path] = read.loose
+        return read
 
     def survey(self, progress: Progress) -> "Survey":
         """Read every mask once, to know the classes and which masks cannot be used.
@@ -99,20 +124,25 @@ class MaskReader:
         """
         progress.expect(len(self._samples), unit="masks")
         present: list[frozenset[int] | None] = []
-        failures: dict[str, int] = {}
+        failures: Counter[str] = Counter()
         for index in range(len(self._samples)):
             try:
                 present.append(frozenset(np.unique(self.values(index)).tolist()) - {0})
             except IngestError as error:
-                failures[error.detail] = failures.get(error.detail, 0) + 1
+                failures[error.detail] += 1
                 present.append(None)
             progress.advance()
         found = sorted(frozenset().union(*(each for each in present if each is not None)))
-        kinds = set(self._kinds.values())
-        if len(kinds) == 2:
+        if len(set(self._kinds.values())) == 2:
             raise DataError("some images have masks beside them, others DICOM objects: scan apart")
-        names = self._names(found) if True in kinds else [name_of(value) for value in found]
-        return Survey(present, failures, self._classes(names, found))
+        is_named = True in self._kinds.values()
+        names = self._names(found) if is_named else [name_of(value) for value in found]
+        try:
+            classes = self._classes(names, found)
+        except DataError as error:
+            told = "".join(f"; {count} cannot be used: {why}" for why, count in failures.items())
+            raise DataError(f"{error}{told}") from error
+        return Survey(present, dict(failures), classes, sum(self.loose.values()))
 
     def _names(self, found: Sequence[int]) -> list[str]:
         return [self._wanted[value - 1] if self._wanted else ANY for value in found]
@@ -120,8 +150,10 @@ class MaskReader:
     def _classes(self, names: Sequence[str], found: Sequence[int]) -> "Classes":
         missing = [name for name in self._wanted if name not in names]
         if missing:
-            held = f"; they hold {', '.join(map(name_of, found[:20]))}" if found else ""
-            raise DataError(f"--structure {missing[0]}: no mask holds it{held}")
+            held = f"; they hold {', '.join(names[:20])}" if names else ""
+            raise DataError(
+                f"--structure {missing[0]}: no mask holds it, or later ones cover it{held}"
+            )
         chosen = [
             (name, value)
             for name, value in zip(names, found, strict=True)
@@ -173,11 +205,13 @@ class Survey:
         present: Values of each sample's mask but 0; None where it cannot be used.
         failures: How many cannot, by what is wrong.
         classes: What the values mean.
+        loose: Frames and contours of DICOM objects that are at the place of no image.
     """
 
     present: list[frozenset[int] | None]
     failures: dict[str, int]
     classes: Classes
+    loose: int
 
 
 def _own_parts(manifest: Manifest) -> list[list[tuple[Any, ...]]]:
@@ -185,6 +219,17 @@ def _own_parts(manifest: Manifest) -> list[list[tuple[Any, ...]]]:
     if manifest.slices is None or manifest.slab > 1:
         return [[row] for row in manifest.rows.select(_COLUMNS).iter_rows()]
     return parts_of(manifest, _COLUMNS)
+
+
+def _links(known: pl.DataFrame | None, manifest: Manifest) -> dict[str, list[Slice]]:
+    """Return all slices that name a mask, by its path."""
+    rows = manifest.rows if known is None else known
+    links: dict[str, list[Slice]] = {}
+    for row in rows.filter(pl.col("masks").is_not_null()).select(_COLUMNS).iter_rows():
+        image = _slice(row)
+        for path in image.masks:
+            links.setdefault(path, []).append(image)
+    return links
 
 
 def _slice(row: Sequence[Any]) -> Slice:

@@ -32,6 +32,16 @@ class Slice(NamedTuple):
     masks: tuple[str, ...]
 
     @property
+    def key(self) -> tuple[str, int]:
+        """Which image it is."""
+        return self.path, self.frame
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether its pixels have a place in the patient."""
+        return self.plane is not None and all(self.spacing_mm[1:])
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.rows, self.columns

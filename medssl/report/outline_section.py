@@ -26,7 +26,9 @@ def outline_section(folder: Path, classes: list[str]) -> Section:
     try:
         with np.load(folder / FILE, allow_pickle=False) as archive:
             view, mask, outlined, dice, case = (archive[name] for name in _PARTS)
-    except (OSError, ValueError, KeyError, BadZipFile):
+        if len({len(each) for each in (view, mask, outlined, dice, case)}) > 1:
+            raise ValueError("parts of several lengths")
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         reason = f"Pictures need {FILE}, which medssl segment writes; it is missing or damaged."
         return Section("outlines", title, (Note(reason),))
     strips = []

@@ -43,6 +43,12 @@ def beside(template: str | None, paths: Iterable[str]) -> dict[str, str]:
             f"--masks {template}: none of {len(known)} files has a mask there; of the first it"
             f" would be like {asked}"
         )
+    shared = len(masks) - len(set(masks.values()))
+    if shared:
+        raise DataError(
+            f"--masks {template}: {shared} images would share the mask of another; tell their"
+            " folders apart with {folder}"
+        )
     return masks
 
 
@@ -82,9 +88,12 @@ def with_masks(rows: pl.DataFrame, rejected: pl.DataFrame, masks: dict[str, str]
 
 def _require_template(template: str) -> None:
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        parts = [part for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"--masks {template}: {error}; expected a path {_USAGE}") from error
+    if any(form or change for _, _, form, change in parts):
+        raise ConfigError(f"--masks {template}: fields take no format; expected a path {_USAGE}")
+    fields = {str(name) for _, name, _, _ in parts}
     unknown = sorted(fields - set(FIELDS))
     if unknown or not fields & {"name", "stem"}:
         what = f"unknown field {unknown[0]!r}" if unknown else "needs {name} or {stem}"

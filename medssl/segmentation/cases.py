@@ -28,7 +28,7 @@ _COLUMNS: dict[str, pl.DataType] = {
     "case": pl.String(),  # sample, or volume
     "patient": pl.String(),  # keyed hash, or null
     "class": pl.String(),
-    "dice": pl.Float64(),  # null where neither mask nor outline has any of the class
+    "dice": pl.Float64(),  # null where the mask has none of the class
     "pixels": pl.Int64(),  # of the mask
     "outlined": pl.Int64(),
 }
@@ -62,14 +62,18 @@ class Counts:
         self.outlined[case] += np.bincount(outlined.ravel(), minlength=size)[1:]
 
     def dice(self) -> FloatArray:
-        """Return 2 both / (mask + outlined), `[cases, classes]`; NaN where both have none.
+        """Return 2 both / (mask + outlined), `[cases, classes]`; NaN where the mask has none.
+
+        So all models are judged by the same cases, and one pixel too many where nothing is does
+        not weigh as much as a whole organ.
 
         Source:
-            Dice, "Measures of the amount of ecologic association between species", Ecology 1945.
+            Dice, "Measures of the amount of ecologic association between species", Ecology 1945;
+            MONAI's `DiceMetric` leaves cases without the class out by default, too.
         """
-        total = self.mask + self.outlined
         with np.errstate(invalid="ignore"):
-            return np.asarray(np.where(total > 0, 2 * self.both / total, np.nan))
+            score = 2 * self.both / (self.mask + self.outlined)
+        return np.asarray(np.where(self.mask > 0, score, np.nan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from medssl.errors import DataError
 from medssl.fewlabels.cohort import part_of_rows, pretrained_on
 from medssl.fewlabels.groups import IntArray
 from medssl.fewlabels.leakage import Leakage, close_leaks
-from medssl.fewlabels.split import Split, split_samples
+from medssl.fewlabels.split import Split, keep_rows, split_samples
 from medssl.manifest import Manifest, read_manifest
 from medssl.masks.read import Classes, MaskReader, Survey
 from medssl.run_data import open_data, tell_burned_in, usable_images
@@ -26,6 +26,7 @@ class MaskedCohort:
 
     Attributes:
         manifest: Rows whose mask can be used.
+        masks: Reader of these rows.
         classes: What masks hold.
         cases: Number of the case of every row: a volume, or an image of none.
         split: Rows of the parts; copies of test images are in none.
@@ -34,6 +35,7 @@ class MaskedCohort:
     """
 
     manifest: Manifest
+    masks: MaskReader
     classes: Classes
     cases: IntArray
     split: Split
@@ -45,6 +47,18 @@ class MaskedCohort:
         _, first = np.unique(self.cases, return_index=True)
         rows = self.manifest.rows[first[cases].tolist()]
         return _case_names(rows).to_list(), rows["patient"].to_list()
+
+    def readable_only(self, readable: IntArray) -> "MaskedCohort":
+        """Leave the images out of the parts that cannot be read any more.
+
+        Raises:
+            DataError: A part lost all of its images.
+        """
+        split = keep_rows(self.split, readable)
+        _require_cases(split)
+        lost = len(self.manifest) - len(readable)
+        note = f"{lost} images could not be read any more, or their masks: left out"
+        return replace(self, split=split, notes=(*self.notes, *([note] if lost else [])))
 
     def with_parts(self) -> Manifest:
         """Return the manifest with `split` as it was used; null for what was left out."""
@@ -78,9 +92,11 @@ def gather_cohort(
             " and give the manifest with --data"
             + (f"; {hidden} when pretraining" if hidden else "")
         )
-    reader = MaskReader(masked, config.structures, binary=config.binary)
+    reader = MaskReader(masked, config.structures, binary=config.binary, known=given.rows)
     survey = reader.survey(progress)
-    used = masked.where(pl.lit(pl.Series([found is not None for found in survey.present])))
+    usable = [row for row, found in enumerate(survey.present) if found is not None]
+    reader.keep(usable)
+    used = replace(masked, rows=masked.rows[usable])
     rows = used.rows.with_columns(label=pl.lit("mask"))  # all alike, as the split sees them
     split = split_samples(
         rows,
@@ -93,9 +109,12 @@ def gather_cohort(
     _require_cases(split)
     _, cases = np.unique(_case_names(used.rows).to_numpy(), return_inverse=True)
     notes = [*split.notes, *_notes(survey, len(every) - len(masked), len(every))]
+    notes += _missing(split, [found for found in survey.present if found is not None], survey)
     if hidden:
         notes.append(f"{hidden} when pretraining")
-    return MaskedCohort(used, survey.classes, cases.astype(np.int64), split, leakage, tuple(notes))
+    return MaskedCohort(
+        used, reader, survey.classes, cases.astype(np.int64), split, leakage, tuple(notes)
+    )
 
 
 def _case_names(rows: pl.DataFrame) -> pl.Series:
@@ -114,4 +133,17 @@ def _notes(survey: Survey, without: int, total: int) -> list[str]:
         f"{count} image(s) left out, whose mask cannot be used: {detail}"
         for detail, count in survey.failures.items()
     ]
+    if survey.loose:
+        notes.append(f"{survey.loose} frames or contours of DICOM objects are in no image")
     return notes
+
+
+def _missing(split: Split, present: list[frozenset[int]], survey: Survey) -> list[str]:
+    """Say which classes a part lacks: nobody can learn them there, or be judged by them."""
+    classes = survey.classes
+    return [
+        f"no mask of the {part} part holds {name}"
+        for part, members in split.parts().items()
+        for name, values in zip(classes.names, classes.values, strict=True)
+        if not any(present[row] & set(values) for row in members.tolist())
+    ]

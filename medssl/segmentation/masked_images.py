@@ -6,12 +6,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medssl.encoder_spec import EncoderSpec
+from medssl.errors import IngestError
 from medssl.fewlabels.groups import IntArray
 from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest
 from medssl.masks.read import Classes, Codes, MaskReader
 from medssl.segmentation.network import MaskedBatch
 from medssl.segmentation.seen_images import SeenImages
+from sslcore.console import Progress
+
+_MASKS_GB = 2.0  # of masks as the files have them
 
 
 class MaskedImages(SeenImages):
@@ -32,12 +36,30 @@ class MaskedImages(SeenImages):
         cache_gb: float = 1.0,
         store: StorePlan | None = None,
     ) -> None:
-        """Prepare to read; canvases of masks stay in memory, a byte per pixel."""
+        """Prepare to read; masks stay in memory up to `_MASKS_GB`, and canvases of the labelled."""
         super().__init__(manifest, spec, device=device, cache_gb=cache_gb, store=store)
         self.classes = classes
         self._masks = masks
-        self._canvases = torch.zeros((len(manifest), *[spec.canvas] * spec.dims), dtype=torch.uint8)
-        self._is_read = np.zeros(len(manifest), bool)
+        self._canvases: dict[int, Tensor] = {}
+        self._truths: dict[int, Codes] = {}
+        self._held = 0  # bytes of these
+
+    def prepare(self, progress: Progress) -> IntArray:
+        """Read every image and mask once, in the order of the manifest; return what can be read."""
+        progress.expect(len(self._names), unit="images")
+        readable = []
+        for row in range(len(self._names)):
+            progress.advance()
+            if len(self._readable(np.array([row]))) and self._has_truth(row):
+                readable.append(row)
+        return np.array(readable, np.int64)
+
+    def _has_truth(self, row: int) -> bool:
+        try:
+            self.truth(row)
+        except IngestError:
+            return False
+        return True
 
     def truth(self, row: int) -> Codes:
         """Return what a mask says, as `Outline.codes` says what a network does.
@@ -45,7 +67,13 @@ class MaskedImages(SeenImages):
         Raises:
             IngestError: It changed since the survey.
         """
-        return self.placed(row, self.classes.codes(self._masks.values(row)))
+        if row in self._truths:
+            return self._truths[row]
+        codes = self.placed(row, self.classes.codes(self._masks.values(row)))
+        if self._held + codes.nbytes < _MASKS_GB * 1e9:
+            self._truths[row] = codes
+            self._held += codes.nbytes
+        return codes
 
     def augmented(self, rows: IntArray, *, seed: int, epoch: int) -> MaskedBatch:
         """Return a lightly changed view of each row, and its mask, moved alike."""
@@ -64,8 +92,8 @@ class MaskedImages(SeenImages):
         return MaskedBatch(self.views.plain(pixels), codes[:, 0].to(torch.uint8))
 
     def _mask_canvases(self, rows: IntArray) -> Tensor:
-        for row in rows[~self._is_read[rows]].tolist():
-            codes = torch.from_numpy(self.truth(row))
-            self._canvases[row] = self.fitting(row).labels(codes)
-            self._is_read[row] = True
-        return self._canvases[torch.from_numpy(rows)].to(self._device)
+        for row in rows.tolist():
+            if row not in self._canvases:
+                codes = torch.from_numpy(self.truth(row))
+                self._canvases[row] = self.fitting(row).labels(codes)
+        return torch.stack([self._canvases[row] for row in rows.tolist()]).to(self._device)

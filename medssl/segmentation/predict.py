@@ -6,7 +6,7 @@ OUT/
     CASE.nii.gz          of a volume: likewise, in its place in the patient
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +41,7 @@ _SCHEMA = pl.Schema(
         "file": pl.String(),
         "class": pl.String(),
         "pixels": pl.Int64(),
-        "ml": pl.Float64(),  # millilitres, of volumes whose spacing is known
+        "ml": pl.Float64(),  # millilitres, of whole volumes whose spacing is known
     }
 )
 
@@ -51,6 +51,9 @@ class _Case(NamedTuple):
     patient: str | None
     rows: IntArray  # of the manifest; slices in order
     geometry: Geometry | None  # None of an image that is no volume
+
+
+_CACHE_GB = 0.5  # what was looked at once is at hand a moment later
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +88,19 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Outlin
     kept = load_segmenter(results, device=device)
     found = open_data(data, scanned_to=out.with_name(f"{out.name}.manifest.parquet"))
     manifest = as_samples(found, kept.spec.dims, kept.spec.slab)
-    images = SeenImages(manifest, kept.spec, device=device, cache_gb=0)
+    images = SeenImages(manifest, kept.spec, device=device, cache_gb=_CACHE_GB)
     cases = list(_cases(manifest))
     failures, told = 0, []
     with whole_folder(out) as draft, Progress("outline") as progress:
         progress.expect(len(cases), unit="cases")
-        for case in cases:
-            outlines = _outlines(case, images, kept.network)
-            failures += len(case.rows) - len(outlines)
-            if outlines:
-                name = _write(draft, case, outlines)
-                told += _describe(case, outlines, name, kept.classes)
-            progress.advance()
+        for some in _batches(cases, config.batch_size):
+            outlines = _outlines(some, images, kept.network)
+            for case in some:
+                own = {row: outlines[row] for row in case.rows.tolist() if row in outlines}
+                failures += len(case.rows) - len(own)
+                if own:
+                    told += _describe(case, own, _write(draft, case, own), kept.classes)
+            progress.advance(len(some))
         if failures:
             progress.note(f"{failures} images could not be read and are left out")
         write_parquet(pl.DataFrame(told, schema=_SCHEMA, orient="row"), draft / TABLE)
@@ -124,9 +128,22 @@ def _slices(manifest: Manifest) -> pl.DataFrame:
     return manifest.slices
 
 
-def _outlines(case: _Case, images: SeenImages, network: Segmenter) -> dict[int, Codes]:
+def _batches(cases: Sequence[_Case], size: int) -> Iterator[list[_Case]]:
+    """Give cases together as long as they have no more than `size` rows, or are one."""
+    some: list[_Case] = []
+    for case in cases:
+        if some and sum(len(each.rows) for each in some) + len(case.rows) > size:
+            yield some
+            some = []
+        some.append(case)
+    if some:
+        yield some
+
+
+def _outlines(cases: Sequence[_Case], images: SeenImages, network: Segmenter) -> dict[int, Codes]:
     """Return the outline of each row that can be read, with the axes of the file."""
-    found = images.outline(network, case.rows, complete=False)
+    rows = np.concatenate([case.rows for case in cases])
+    found = images.outline(network, rows, complete=False)
     return {each.row: images.in_file(each.row, each.codes) for each in found}
 
 
@@ -154,7 +171,8 @@ def _describe(
 ) -> list[tuple[object, ...]]:
     size = len(classes) + 1
     pixels = sum(np.bincount(codes.ravel(), minlength=size) for codes in outlines.values())
-    spacing = case.geometry and case.geometry.spacing_mm
+    is_whole = len(outlines) == len(case.rows)
+    spacing = case.geometry.spacing_mm if case.geometry and is_whole else None
     each_ml = np.prod(spacing) / 1000 if spacing else None
     return [
         (case.name, case.patient, name, kind, int(count), each_ml and float(count * each_ml))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medssl.encoder import open_dataset
 from medssl.encoder_spec import EncoderSpec
+from medssl.errors import IngestError
 from medssl.fewlabels.groups import IntArray
 from medssl.fewlabels.labelled_images import light_views
 from medssl.loading.fitting import Fitting
@@ -104,17 +105,29 @@ class SeenImages:
             complete: Whether a row that cannot be read any more is an error, or left out.
 
         Raises:
-            DataError: It is, or more than half of a batch cannot be read.
+            DataError: It is.
         """
+        if not complete:
+            rows = self._readable(rows)
         step = _AT_ONCE[self.spec.dims]
         with evaluating(network):
             for first in range(0, len(rows), step):
                 part = rows[first : first + step]
-                batch = self._dataset.read_batch(torch.from_numpy(part), complete=complete)
-                views = self.views.plain(move_canvases(batch.pixels, self._device))
+                views = self.views.plain(self._read(part)[0])
                 chances = network.logits(views).float().softmax(1).cpu()
-                for row, view, own in zip(batch.index.tolist(), views.cpu(), chances, strict=True):
-                    yield Outline(row, view, decided(self.fitting(row).back(own)))
+                for row, view, own in zip(part.tolist(), views.cpu(), chances, strict=True):
+                    yield Outline(row, view, decided(own, self.fitting(row)))
+
+    def _readable(self, rows: IntArray) -> IntArray:
+        """Return those of some rows that can be read; the next reading finds them in memory."""
+        found = []
+        for row in rows.tolist():
+            try:
+                self._dataset[row]
+                found.append(row)
+            except IngestError:
+                continue
+        return np.array(found, np.int64)
 
     def _volume(self, row: int) -> tuple[Slices, Path]:
         slices = self._volumes[self._names[row]]
@@ -125,7 +138,18 @@ class SeenImages:
         return move_canvases(batch.pixels, self._device), batch.index.to(self._device)
 
 
-def decided(chances: Tensor) -> Codes:
-    """Return the most likely class of each pixel, `[classes, *shape]`; none where it is NaN."""
-    codes: Codes = chances.nan_to_num(0).argmax(0).to(torch.uint8).numpy()
-    return codes
+def decided(chances: Tensor, fitting: Fitting) -> Codes:
+    """Return the most likely class of each pixel of a file; none beyond what the canvas shows.
+
+    Args:
+        chances: Of each class in a view, `[classes, *sides]`, that of none first.
+        fitting: Where the pixels of the file are in the canvas.
+    """
+    best = fitting.back(chances[:1])[0]  # one class after the other: volumes are large
+    codes = torch.zeros(best.shape, dtype=torch.uint8)
+    for number in range(1, len(chances)):
+        own = fitting.back(chances[number : number + 1])[0]
+        codes[own > best] = number
+        best = torch.maximum(best, own)
+    found: Codes = codes.numpy()
+    return found

@@ -21,7 +21,6 @@ from medssl.config import SegmentConfig
 from medssl.encoder import build_spec_backbone, load_encoder, unfinished
 from medssl.fewlabels.groups import IntArray
 from medssl.manifest import write_manifest
-from medssl.masks.read import MaskReader
 from medssl.run_folder import RunFolder
 from medssl.run_images import plan_store
 from medssl.segmentation.cases import Outcome, TestCases
@@ -40,7 +39,8 @@ from sslcore.training.settings import RunConfig
 
 _DECISION = (
     "each pixel goes to its most likely class; outlines are judged in the resolution of the files,"
-    " a volume as a whole, and a score is not counted where neither mask nor outline has the class"
+    " a volume as a whole; a score counts where the mask has the class, and what is outlined where"
+    " it has none stands in cases.parquet"
 )
 _VALIDATION = (
     "the moment to stop training is chosen on validation cases that shrink with the training cases,"
@@ -113,12 +113,13 @@ def segment(
     images = MaskedImages(
         cohort.manifest,
         encoder.spec,
-        MaskReader(cohort.manifest, config.structures, binary=config.binary),
+        cohort.masks,
         cohort.classes,
         device=fabric.device,
         cache_gb=reading.cache_gb,
         store=plan_store(reading),
     )
+    cohort = cohort.readable_only(images.prepare(progress))
     bench = Bench(
         images=images,
         split=cohort.split,

@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,12 @@ from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
 from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
 from medssl.sources.dicom_place import frame_place
-from medssl.sources.dicom_references import segmented_series
+from medssl.sources.dicom_references import (
+    STRUCTURE_SET,
+    is_segmentation,
+    refuse_segmentations,
+    segmentation,
+)
 from medssl.sources.dicom_suv import PRIVATE_TAGS, Scale, read_scale
 from medssl.sources.dicom_terms import MODALITIES
 from medssl.sources.dicom_values import TAGS, first_text
@@ -42,8 +47,6 @@ _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _NUMBERED = ("ManufacturerModelName", "DeviceSerialNumber")
 _STATION = ("Manufacturer", "ManufacturerModelName", "StationName")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_SEGMENTATIONS = tuple(f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 5, 7))
-_STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,7 @@ def open_dicom(path: Path) -> Iterator[DicomFile]:
         SegmentationError: Structures in other images, which `medssl.masks` reads.
         IngestError: As `open_frames`.
     """
-    with open_frames(path) as file:
-        if _is_segmentation(path, file.header):
-            raise _segmentation(path, file.header)
+    with open_frames(path, check=refuse_segmentations) as file:
         if is_whole_slide(path, file.header):
             detail = "a file of a whole slide, whose frames are no images by themselves"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
@@ -160,7 +161,12 @@ def open_dicom(path: Path) -> Iterator[DicomFile]:
 
 
 @contextmanager
-def open_frames(path: Path, *, also: Sequence[int] = ()) -> Iterator[DicomFile]:
+def open_frames(
+    path: Path,
+    *,
+    also: Sequence[int] = (),
+    check: Callable[[Path, Dataset], None] | None = None,
+) -> Iterator[DicomFile]:
     """Open a DICOM file as `open_dicom`, be it of a whole slide or not.
 
     Files without preamble, file meta information or transfer syntax are read as their bytes
@@ -169,6 +175,7 @@ def open_frames(path: Path, *, also: Sequence[int] = ()) -> Iterator[DicomFile]:
     Args:
         path: The file.
         also: Tags of attributes to read beside those that readers here use.
+        check: Looks at the attributes before the pixels are looked at; may raise.
 
     Raises:
         UnreadableFileError: Damaged, truncated, without pixels, or no DICOM file.
@@ -179,6 +186,8 @@ def open_frames(path: Path, *, also: Sequence[int] = ()) -> Iterator[DicomFile]:
         file = path.open("rb")
     with file:
         header, syntax, stream, element = read_header(path, file, also)
+        if check:
+            check(path, header)
         if element is None:
             raise _without_pixels(path, header)
         layout = read_layout(path, header, element)
@@ -269,24 +278,13 @@ def is_whole_slide(path: Path, header: Dataset) -> bool:
     return first_text(path, header, "SOPClassUID") == WHOLE_SLIDE
 
 
-def _is_segmentation(path: Path, header: Dataset) -> bool:
-    """Tell an object of masks, by its class or, without that, its modality."""
-    kind = first_text(path, header, "SOPClassUID")
-    return kind in _SEGMENTATIONS or (not kind and first_text(path, header, "Modality") == "SEG")
-
-
-def _segmentation(path: Path, header: Dataset) -> SegmentationError:
-    detail = "structures in other images, for medssl segment"
-    return SegmentationError(path, detail, segmented_series(path, header))
-
-
 def _without_pixels(path: Path, header: Dataset) -> IngestError:
     """Tell an object that never had pixels from an image that was cut."""
     if len(header) == 0:
         return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
-    if first_text(path, header, "SOPClassUID") == _STRUCTURES:
-        return _segmentation(path, header)
-    if _is_segmentation(path, header):
+    if first_text(path, header, "SOPClassUID") == STRUCTURE_SET:
+        return segmentation(path, header)
+    if is_segmentation(path, header):
         return SegmentationError(path, "a segmentation without pixels", ())
     with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
         kind = UID(first_text(path, header, "SOPClassUID") or "").name

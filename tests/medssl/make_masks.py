@@ -24,16 +24,18 @@ _STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
 Bools = NDArray[np.bool_]
 
 
-def in_patient(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return slice, row and column as LPS in mm, `[points, 3]`."""
+def in_patient(places: NDArray[np.float64], step: float = SPACING[0]) -> NDArray[np.float64]:
+    """Return slice, row and column as LPS in mm, `[points, 3]`; `step` is between slices."""
     right, down = np.array(SIDES[:3]), np.array(SIDES[3:])
     axes = np.stack([np.cross(right, down), down, right])
-    return ORIGIN + (places * SPACING) @ axes
+    return ORIGIN + (places * (step, *SPACING[1:])) @ axes
 
 
-def write_oblique_series(folder: Path, *, patient: str = "P1", series: str = SERIES) -> None:
+def write_oblique_series(
+    folder: Path, *, patient: str = "P1", series: str = SERIES, step: float = SPACING[0]
+) -> None:
     """Write slices that differ, under names that do not tell their order."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(int(series.rpartition(".")[2]))
     voxels = rng.integers(0, 900, SHAPE).astype(np.int16)
     for name, place in enumerate(rng.permutation(SHAPE[0])):
         write_dicom(
@@ -42,7 +44,7 @@ def write_oblique_series(folder: Path, *, patient: str = "P1", series: str = SER
             PatientID=patient,
             SeriesInstanceUID=series,
             ImageOrientationPatient=list(SIDES),
-            ImagePositionPatient=in_patient(np.array([[place, 0.0, 0.0]]))[0].tolist(),
+            ImagePositionPatient=in_patient(np.array([[place, 0.0, 0.0]]), step)[0].tolist(),
             PixelSpacing=list(SPACING[1:]),
         )
 
@@ -95,12 +97,15 @@ def write_segmentation(
     return write_dicom(path, frames.astype(np.uint8), **{**about, **changes})
 
 
-def write_structure_set(path: Path, contours: Mapping[str, list[NDArray[np.float64]]]) -> Path:
+def write_structure_set(
+    path: Path, contours: Mapping[str, list[NDArray[np.float64]]], step: float = SPACING[0]
+) -> Path:
     """Write an RT Structure Set.
 
     Args:
         path: The file.
         contours: Slice, row and column of the corners of each contour, by name.
+        step: Between slices, mm.
     """
     data = dataset(np.zeros((4, 4), np.uint8), Modality="RTSTRUCT")
     for word in ("PixelData", "Rows", "Columns"):
@@ -114,7 +119,10 @@ def write_structure_set(path: Path, contours: Mapping[str, list[NDArray[np.float
     )
     data.ROIContourSequence = Items(
         [
-            _item(ReferencedROINumber=n, ContourSequence=Items([_contour(each) for each in drawn]))
+            _item(
+                ReferencedROINumber=n,
+                ContourSequence=Items([_contour(each, step) for each in drawn]),
+            )
             for n, drawn in enumerate(contours.values(), 1)
         ]
     )
@@ -132,8 +140,8 @@ def _frame(number: int, place: int, *, with_segment: bool) -> Dataset:
     return item
 
 
-def _contour(corners: NDArray[np.float64]) -> Dataset:
-    points = [f"{value:.8g}" for value in in_patient(corners).ravel()]
+def _contour(corners: NDArray[np.float64], step: float) -> Dataset:
+    points = [f"{value:.8g}" for value in in_patient(corners, step).ravel()]
     return _item(
         ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=len(corners), ContourData=points
     )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as Items
 
 from medssl.errors import DataError, IngestError
@@ -101,7 +102,18 @@ def test_a_template_names_masks_by_folder_name_and_stem(
     assert beside(template, [image, mask, "other"]) == {image: mask}
 
 
-@pytest.mark.parametrize("template", ["{folder}/mask.png", "{stem}_{patient}.png", "{stem", "{}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{folder}/mask.png",
+        "{stem}_{patient}.png",
+        "{stem",
+        "{}",
+        "{stem:z}",
+        "{stem!r}",
+        "{name:{x}}",
+    ],
+)
 def test_a_template_that_is_none_is_told(tmp_path: Path, template: str) -> None:
     write_pair(tmp_path / "in", "a", np.eye(9, dtype=np.uint8))
     with pytest.raises(ConfigError, match="--masks"):
@@ -130,13 +142,25 @@ def test_a_second_scan_takes_masks_that_came_later(tmp_path: Path) -> None:
 
 def test_private_paths_hide_those_of_masks_too(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("MEDSSL_KEY_FILE", str(tmp_path / "home" / "key"))
-    write_pair(tmp_path / "in", "DoeJane", np.eye(9, dtype=np.uint8))
+    for number in range(30):
+        write_pair(tmp_path / "in", f"DoeJane{number:02d}", np.eye(9, dtype=np.uint8))
     out = tmp_path / "manifest.parquet"
     options = ScanConfig(workers=1, private=True, masks="masks/{stem}_m.png")
     scan(tmp_path / "in", out, options, key=KEY)
     stored = pl.read_parquet(out)
     assert "DoeJane" not in str(stored.to_dicts())
-    assert read_manifest(out).rows["masks"].to_list() == [["masks/DoeJane_m.png"]]
+    rows = read_manifest(out).rows
+    assert rows["path"].to_list() == [f"images/DoeJane{number:02d}.png" for number in range(30)]
+    expected = [[f"masks/DoeJane{number:02d}_m.png"] for number in range(30)]
+    assert rows["masks"].to_list() == expected
+
+
+def test_images_that_would_share_a_mask_are_told(tmp_path: Path) -> None:
+    for folder in ("p1", "p2"):
+        write_png(tmp_path / "in" / folder / "001.png", ramp(9, 9, top=200, dtype="uint8"))
+    write_png(tmp_path / "in" / "labels" / "001.png", np.eye(9, dtype=np.uint8))
+    with pytest.raises(DataError, match="1 images would share the mask of another"):
+        scanned(tmp_path / "in", masks="labels/{name}")
 
 
 def test_values_name_the_classes_or_are_one(tmp_path: Path) -> None:
@@ -152,7 +176,7 @@ def test_values_name_the_classes_or_are_one(tmp_path: Path) -> None:
     assert chosen.names == ("255",)
     np.testing.assert_array_equal(chosen.codes(values), mask == 255)
     np.testing.assert_array_equal(survey(manifest, binary=True).classes.codes(values), mask > 0)
-    with pytest.raises(DataError, match="--structure 7: no mask holds it; they hold 128, 255"):
+    with pytest.raises(DataError, match=r"--structure 7: no mask holds it.*they hold 128, 255"):
         survey(manifest, "7")
 
 
@@ -237,7 +261,7 @@ def test_a_mask_of_a_volume_in_another_place_is_refused(tmp_path: Path) -> None:
         affine = np.diag([1.0, 1, 2, 1])
         affine[0, 3] = shift
         nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "in" / folder / "a.nii")
-    with pytest.raises(DataError, match="mark nothing"):
+    with pytest.raises(DataError, match="mark nothing; 7 cannot be used: another place"):
         survey(masked(scanned(tmp_path / "in", masks="seg/{name}")))
     reader = MaskReader(masked(scanned(tmp_path / "in", masks="seg/{name}")), (), binary=False)
     with pytest.raises(IngestError, match="another place in the patient"):
@@ -302,7 +326,7 @@ def test_a_segmentation_in_another_grid_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "in"
     write_oblique_series(root / "s")
     write_segmentation(root / "seg", {"a": np.ones(SHAPE, bool)}, Rows=10)
-    with pytest.raises(IngestError, match="another grid"):
+    with pytest.raises(IngestError, match="another grid or place"):
         MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
 
 
@@ -318,6 +342,43 @@ def test_a_segmentation_without_segments_or_of_an_unknown_one_is_refused(tmp_pat
             path.write_bytes(content.replace(tag + b"\x01", tag + b"\x07"))
         with pytest.raises(IngestError, match=r"without segments|no known segment"):
             MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+
+
+def test_the_background_of_a_label_map_is_no_structure(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    background = Items([Dataset()])
+    path = write_segmentation(root / "seg", {"liver": blobs()[0]}, kind="LABELMAP")
+    data = dcmread(path)
+    background[0].SegmentNumber, background[0].SegmentLabel = 0, "background"
+    data.SegmentSequence = Items([background[0], *data.SegmentSequence])
+    data.save_as(path)
+    whole = MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+    np.testing.assert_array_equal(whole, blobs()[0])
+
+
+def test_a_slice_that_is_gone_costs_its_own_mask_only(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    write_segmentation(root / "seg", {"liver": blobs()[0]})
+    manifest = scanned(root)
+    kept = manifest.where(pl.col("slice") != 1)
+    reader = MaskReader(masked(kept), (), binary=False)
+    for row, place in enumerate(kept.rows["slice"].to_list()):
+        np.testing.assert_array_equal(reader.values(row), blobs()[0][place])
+    assert survey(masked(kept)).loose == 1
+
+
+def test_a_damaged_segmentation_is_a_reason_not_a_missing_structure(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    write_segmentation(root / "a", {"one": blobs()[0]})
+    cut = write_segmentation(root / "b", {"two": blobs()[1]})
+    cut.write_bytes(cut.read_bytes()[:-9])
+    manifest = scanned(root)
+    assert manifest.rows["masks"].to_list() == [["a", "b"]] * SHAPE[0]
+    with pytest.raises(DataError, match="mark nothing; 5 cannot be used: the attributes ask for"):
+        survey(masked(manifest))
 
 
 def corners(place: float, *points: tuple[float, float]) -> NDArray[np.float64]:
@@ -349,13 +410,32 @@ def test_contours_are_filled_in_the_slices_they_lie_in(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("step", [0.4, 2.5, 6.0])
+def test_a_contour_is_in_its_nearest_slice_whatever_the_step(tmp_path: Path, step: float) -> None:
+    """The step is that of the slices: the files do not say it."""
+    root = tmp_path / "in"
+    write_oblique_series(root / "s", step=step)
+    square = [(2.5, 1.5), (2.5, 12.5), (9.5, 12.5), (9.5, 1.5)]
+    drawn = [corners(place + shift, *square) for place, shift in ((0, 0), (1, 0.2), (3, -0.3))]
+    write_structure_set(root / "rt", {"a": [*drawn, corners(7, *square)]}, step=step)
+    manifest = scanned(root)
+    found = MaskReader(masked(manifest, 3), (), binary=False).values(0)
+    assert found.sum(axis=(1, 2)).tolist() == [77, 77, 0, 77, 0]
+    assert survey(masked(manifest)).loose == 1
+
+
 def test_contours_across_the_slices_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "in"
     write_oblique_series(root / "s")
     across = np.array([(0.0, 3.0, 3.0), (4.0, 3.0, 9.0), (4.0, 9.0, 9.0)])
-    write_structure_set(root / "rt", {"a": [across]})
+    whole = corners(3, (2.5, 1.5), (2.5, 12.5), (9.5, 12.5), (9.5, 1.5))
+    write_structure_set(root / "rt", {"a": [across * (0.25, 1, 1), whole]})
+    manifest = scanned(root)
     with pytest.raises(IngestError, match="not in the plane"):
-        MaskReader(masked(scanned(root), 3), (), binary=False).values(0)
+        MaskReader(masked(manifest, 3), (), binary=False).values(0)
+    found = survey(masked(manifest))  # slices that it does not cross have theirs
+    assert {place for place, held in zip(manifest.rows["slice"], found.present, strict=True)
+            if held is None} == {0, 1}  # fmt: skip
 
 
 @given(st.integers(3, 12), st.integers(0, 2**32 - 1))

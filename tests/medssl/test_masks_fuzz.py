@@ -56,8 +56,7 @@ def read(path: Path, name: str) -> None:
         for each in images:
             assert ValueFiles().read(path, each).shape == each.shape
         return
-    found = open_structures(path)
-    found.fits(images)
+    found = open_structures(path, images)
     for each in images:
         assert all(drawn.shape == each.shape for drawn in found.draw(each).values())
 
@@ -78,6 +77,7 @@ def test_damaged_masks_are_read_or_refused(
 def test_the_whole_objects_are_read(tmp_path: Path) -> None:
     for name in _OBJECTS:
         (tmp_path / "mask").write_bytes(mask(name))
-        drawn = open_structures(tmp_path / "mask").draw(image(1))
+        images = [image(place) for place in range(SHAPE[0])]
+        drawn = open_structures(tmp_path / "mask", images).draw(images[1])
         assert set(drawn) == {"a"}
         assert drawn["a"].any()

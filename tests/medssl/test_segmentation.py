@@ -12,6 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
 from typer.testing import CliRunner
 
 from medssl.backbones import build_backbone
@@ -41,6 +43,7 @@ from sslcore.config import resolve_config
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError, OutputError
 from sslcore.random import SampleRandom, derive_keys
+from tests.medssl.make_masks import SHAPE, write_oblique_series, write_segmentation
 from tests.page_reader import Reader
 
 CPU = torch.device("cpu")
@@ -185,7 +188,8 @@ def made_run(folder: Path, data: Path, **changes: Any) -> Path:
     """Scan and pretrain for two steps."""
     manifest, run = folder / "manifest.parquet", folder / "run"
     options: dict[str, Any] = {"masks": "seg/{name}", "patient_pattern": r"P(\d+)DOE"}
-    scan(data, manifest, ScanConfig(workers=1, **options))
+    own = {name: changes.pop(name) for name in ("masks", "patient_pattern") if name in changes}
+    scan(data, manifest, ScanConfig(workers=1, **{**options, **own}))
     values = {
         "data.path": str(manifest),
         "data.workers": 0,
@@ -267,9 +271,10 @@ def _is_reported(out: Path) -> None:
     assert "curves" not in page.ids
     drawn = [image for image in page.images if "of case" in (image.get("alt") or "")]
     assert len(drawn) == 2 * 4  # masks and outlines of the test cases
-    (out / "examples.npz").write_bytes(b"PK damaged")
-    again = write_report(out, ReportConfig(device="cpu")).read_text(encoding="utf-8")
-    assert "missing or damaged" in again
+    for damage in (b"PK damaged", b""):
+        (out / "examples.npz").write_bytes(damage)
+        again = write_report(out, ReportConfig(device="cpu")).read_text(encoding="utf-8")
+        assert "missing or damaged" in again
 
 
 def test_a_second_run_with_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
@@ -320,7 +325,7 @@ def test_images_masks_and_outlines_lie_on_each_other(
         hits = Counts.none(1, 1)
         hits.add(0, bright.to(torch.uint8).numpy(), batch.codes[0].numpy())
         perfect = torch.nn.functional.one_hot(batch.codes[0].long(), 2).movedim(-1, 0).float()
-        total.add(0, decided(images.fitting(row).back(perfect)), images.truth(row))
+        total.add(0, decided(perfect, images.fitting(row)), images.truth(row))
         if hits.mask[0, 0] > 40:
             assert hits.dice()[0, 0] > 0.9
     assert total.dice()[0, 0] > 0.93
@@ -395,7 +400,7 @@ def test_what_cannot_be_worked_with_is_told_before_any_training(tmp_path: Path) 
     scan(data / "img", tmp_path / "bare.parquet", ScanConfig(workers=1))
     with pytest.raises(DataError, match=r"none of the 12 images has a mask: scan with --masks"):
         outlined(run, tmp_path / "out", tmp_path / "bare.parquet")
-    with pytest.raises(DataError, match="--structure 8: no mask holds it; they hold 7, 9"):
+    with pytest.raises(DataError, match=r"--structure 8: no mask holds it.*they hold 7, 9"):
         outlined(run, tmp_path / "out", structures=("8",))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
@@ -403,6 +408,42 @@ def test_what_cannot_be_worked_with_is_told_before_any_training(tmp_path: Path) 
         outlined(run, tmp_path / "out")
     with pytest.raises(CheckpointError, match="medssl segment"):
         load_segmenter(tmp_path / "out", device=CPU)
+
+
+def test_images_that_are_gone_are_left_out_and_counted(tmp_path: Path) -> None:
+    run = made_run(tmp_path, discs(tmp_path / "in", 16))
+    (tmp_path / "in" / "img" / "P00DOE_0.png").unlink()
+    (tmp_path / "in" / "seg" / "P01DOE_0.png").unlink()
+    metrics = outlined(run, tmp_path / "out", shots=(2,), steps=2).metrics
+    assert any(note.startswith("1 image(s) left out") for note in metrics["notes"])  # no mask
+    assert any("1 images could not be read any more" in note for note in metrics["notes"])
+    settings = EmbedConfig(device="cpu", batch_size=5)
+    found = predict(tmp_path / "out", tmp_path / "manifest.parquet", tmp_path / "new", settings)
+    assert (found.cases, found.failures) == (16, 1)
+    told = pl.read_parquet(tmp_path / "new" / "outlines.parquet")
+    assert told["case"].n_unique() == 15
+
+
+def test_a_volume_without_a_slice_has_no_volume_in_ml(tmp_path: Path) -> None:
+    write_oblique_series(tmp_path / "in" / "a")
+    write_oblique_series(tmp_path / "in" / "b", patient="P2", series="1.2.3.5")
+    write_oblique_series(tmp_path / "in" / "c", patient="P3", series="1.2.3.6")
+    mask = np.zeros(SHAPE, bool)
+    mask[1:4, 5:15, 5:15] = True
+    for number, uid in enumerate(("1.2.3.4", "1.2.3.5", "1.2.3.6")):
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        changes = {"ReferencedSeriesSequence": Items([item])}
+        write_segmentation(tmp_path / "in" / f"seg{number}", {"organ": mask}, **changes)
+    run = made_run(tmp_path, tmp_path / "in", masks=None, patient_pattern=None)
+    outlined(run, tmp_path / "out", shots=(1,), steps=2, structures=("organ",))
+    (tmp_path / "in" / "a" / "0.dcm").unlink()
+    settings = EmbedConfig(device="cpu")
+    found = predict(tmp_path / "out", tmp_path / "manifest.parquet", tmp_path / "new", settings)
+    assert (found.cases, found.failures) == (3, 1)
+    told = pl.read_parquet(tmp_path / "new" / "outlines.parquet")
+    assert told["ml"].null_count() == 1
+    assert set(told["class"]) == {"organ"}
 
 
 def test_masks_that_do_not_fit_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -437,6 +478,10 @@ def test_dice_is_that_of_the_whole_case_and_unknown_where_nothing_is() -> None:
             expected = loops(masks[part], outlines[part], kind)
             assert found[case, kind - 1] == pytest.approx(expected)
     assert np.isnan(found[:, 2]).all()
+    wrong = Counts.none(1, 2)
+    wrong.add(0, np.array([[1, 2]], np.uint8), np.array([[1, 0]], np.uint8))
+    assert wrong.dice()[0, 0] == 1
+    assert np.isnan(wrong.dice()[0, 1])  # one pixel of a class that the mask lacks
     assert np.isnan(found[2]).all()
     missed = Counts.none(1, 1)
     missed.add(0, np.zeros((3, 3), np.uint8), np.ones((3, 3), np.uint8))
