@@ -94,8 +94,6 @@ def predict(
         assignments,
         {"batch_size": batch_size, "device": device},
     )
-    if not results.is_dir():
-        raise typer.BadParameter(f"{results}: no such folder; give one of finetune or segment")
     if (results / "segmenter.safetensors").exists():
         from medssl.segmentation import predict as outline
 

@@ -8,6 +8,7 @@ import torch
 
 from medssl.config import EmbedConfig
 from medssl.embed import KNOWN
+from medssl.errors import DataError
 from medssl.fewlabels.classifier import Trained, load_classifier
 from medssl.fewlabels.probe import decide
 from medssl.manifest import Manifest
@@ -50,6 +51,8 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Predic
         OutputError: `out` exists and is something else than such a table.
         SSLError: There is no classifier, or the data cannot be used.
     """
+    if not results.is_dir():
+        raise DataError(f"{results}: no such folder; give one of finetune, distill or segment")
     require_replaceable(out, _COLUMNS, "table of predictions")
     require_parquet(out)
     classifier = load_classifier(results, device=torch.device(choose_device(config.device)))

@@ -26,6 +26,7 @@ from sslcore.methods.settings import Pooling
 from sslcore.training.settings import RunConfig
 
 VOLUMES_PER_STEP = 32  # where nobody says how many
+_TRANSFORMER_RATE = 1e-3  # of AdamW, for 256 samples, at most
 
 
 def open_data(
@@ -188,10 +189,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
             "pooling": _choose_pooling(config),
             "weights": _place(config.backbone.weights),
         },
-        "optim": {
-            "learning_rate": config.optim.learning_rate
-            or config.method.default_learning_rate(config.optim.name)
-        },
+        "optim": {"learning_rate": config.optim.learning_rate or _choose_rate(config)},
         "run": {
             "batch_size": _choose_batch(len(rows), run, data.dims),
             "precision": choose_precision("auto", choose_device(run.device))
@@ -209,6 +207,14 @@ def _choose_pooling(config: PretrainConfig) -> Pooling | None:
     name = choose_backbone(config)
     has_tokens = takes_patches(name) or name in HUB_TRANSFORMERS
     return config.backbone.pooling or (config.method.pooling if has_tokens else None)
+
+
+def _choose_rate(config: PretrainConfig) -> float:
+    """Return the method's rate, lower for a transformer, which diverges earlier than others."""
+    rate = config.method.default_learning_rate(config.optim.name)
+    name = choose_backbone(config)
+    is_transformer = takes_patches(name) or name in HUB_TRANSFORMERS or "swin" in name
+    return min(rate, _TRANSFORMER_RATE) if config.optim.name == "adamw" and is_transformer else rate
 
 
 def _place(weights: str | None) -> str | None:

@@ -23,7 +23,7 @@ class BarlowTwinsConfig(MethodSection):
         needs="a wide head; no negatives, no teacher, and a batch of any size",
         choose="for small batches, and where images look so alike that negatives would be wrong",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    rates: ClassVar[Rates] = Rates(adamw=2e-3, sgd=0.03, lars=0.2)
 
     name: Literal["barlow_twins"] = "barlow_twins"
     head_dims: HeadDims = Field(

@@ -26,7 +26,7 @@ class ByolConfig(MethodSection):
         needs="a teacher, a predictor, batch norm in the heads; no negatives",
         choose="for small batches, with a few thousand steps or more",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.2)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.2)
 
     name: Literal["byol"] = "byol"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 4096, 256")

@@ -23,7 +23,7 @@ class DCLConfig(MethodSection):
         needs="other samples as negatives, but fewer of them than SimCLR",
         choose="instead of SimCLR where the batch is small",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["dcl"] = "dcl"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 2048, 128")

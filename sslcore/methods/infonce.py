@@ -23,7 +23,7 @@ class InfoNCEConfig(MethodSection):
         needs="a large batch, whose other samples are the negatives",
         choose="where the two views are of different kinds",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["infonce"] = "infonce"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder")

@@ -35,7 +35,7 @@ class JigsawConfig(MethodSection):
         needs="images whose parts have a place, large enough for 3 x 3 tiles; no negatives",
         choose="as a simple baseline, for images that show the same organ in the same position",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.03, lars=0.2)
     needs_squares: ClassVar[bool] = True
     projects: ClassVar[bool] = False
 

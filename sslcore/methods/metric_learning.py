@@ -34,7 +34,7 @@ class MetricLearningConfig(MethodSection):
         needs="what the chosen loss needs; most need a large batch",
         choose="to try a loss that has no method of its own here",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["metric_learning"] = "metric_learning"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder")

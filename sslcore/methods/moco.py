@@ -29,7 +29,7 @@ class MoCoConfig(MethodSection):
         needs="a teacher and a queue, which bring the negatives that a small batch lacks",
         choose="to compare with it; MoCo v2 is better nearly everywhere",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.03, lars=0.3)
 
     name: Literal["moco"] = "moco"
     head_dims: HeadDims = Field((128,), description="layers after the encoder; paper 128")
@@ -54,7 +54,7 @@ class MoCoV2Config(MethodSection):
         needs="a teacher and a queue, which bring the negatives that a small batch lacks",
         choose="where memory allows small batches only",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["moco_v2"] = "moco_v2"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 2048, 128")

@@ -27,7 +27,7 @@ class MoCoV3Config(MethodSection):
         needs="a teacher, a predictor, a large batch",
         choose="for vision transformers, where contrast is wanted",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["moco_v3"] = "moco_v3"
     head_dims: HeadDims = Field(

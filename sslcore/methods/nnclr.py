@@ -29,7 +29,7 @@ class NNCLRConfig(MethodSection):
         needs="a queue of past projections, a predictor, a large batch",
         choose="where augmentation alone does not show what two images have in common",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["nnclr"] = "nnclr"
     head_dims: HeadDims = Field(

@@ -29,7 +29,7 @@ class RotationConfig(MethodSection):
         " microscopy and histology, whose views are turned by quarters anyway, so that there is"
         " nothing to tell",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.03, lars=0.2)
     needs_squares: ClassVar[bool] = True
     projects: ClassVar[bool] = False
 

@@ -23,7 +23,7 @@ class SimCLRConfig(MethodSection):
         needs="a large batch, whose other samples are the negatives",
         choose="first: it learns in few steps and hardly ever collapses",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["simclr"] = "simclr"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 2048, 128")

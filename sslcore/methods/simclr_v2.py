@@ -24,7 +24,7 @@ class SimCLRv2Config(MethodSection):
         choose="where few labels follow: fine-tuning starts in the middle of the head, and"
         " `medssl distill` passes the result on to a small network",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
     keeps_head_layer: ClassVar[bool] = True
 
     name: Literal["simclr_v2"] = "simclr_v2"

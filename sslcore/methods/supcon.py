@@ -26,7 +26,7 @@ class SupConConfig(MethodSection):
         needs="labels of some images, and a large batch",
         choose="where labels are many, and the embedding itself is what is wanted",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
     uses_labels: ClassVar[bool] = True
 
     name: Literal["supcon"] = "supcon"

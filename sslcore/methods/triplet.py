@@ -33,7 +33,7 @@ class TripletConfig(MethodSection):
         needs="negatives that are mined from the batch, and from a memory if wanted",
         choose="where distances themselves are used later, as in retrieval",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
 
     name: Literal["triplet"] = "triplet"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 128")

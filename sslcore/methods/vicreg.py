@@ -23,7 +23,7 @@ class VICRegConfig(MethodSection):
         needs="a wide head; no negatives, no teacher",
         choose="where collapse must be ruled out by the loss itself, also without batch norm",
     )
-    rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.03, lars=0.2)
+    rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.03, lars=0.2)
 
     name: Literal["vicreg"] = "vicreg"
     head_dims: HeadDims = Field(

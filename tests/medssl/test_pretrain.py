@@ -307,6 +307,21 @@ def test_fewer_images_than_the_usual_batch_make_a_batch_of_all(data: Path) -> No
     assert resolve(config, read_manifest(data)).run.batch_size == COUNT
 
 
+@pytest.mark.parametrize(
+    ("network", "rate"), [("resnet18", 4e-3), ("vit_tiny", 1e-3), ("swin_unetr", 1e-3)]
+)
+def test_transformers_learn_at_a_lower_rate_unless_told_otherwise(
+    tmp_path: Path, network: str, rate: float
+) -> None:
+    data = write_tiny_data(tmp_path / "in")
+    wishes = (f"backbone.name={network}", "image_size=32")
+    config = tiny_config(data, *wishes)
+    manifest = read_manifest(data)
+    assert resolve(config, manifest).optim.learning_rate == rate
+    told = tiny_config(data, *wishes, "optim.learning_rate=0.02")
+    assert resolve(told, manifest).optim.learning_rate == 0.02
+
+
 def test_several_processes_want_a_scanned_folder(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, "run.devices=2")
     with pytest.raises(ConfigError, match=r"run `medssl scan .* first .*, or set run\.devices=1"):
