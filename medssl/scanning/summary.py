@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from medssl.errors import Reason
 from medssl.manifest import count_copies
 from medssl.sources.dicom_suv import Suv
 from medssl.sources.slide import ASSUMED
@@ -34,6 +35,7 @@ class ScanSummary:
         studies: Different studies.
         labels: Images per label.
         masks: Images with masks.
+        loose_masks: DICOM segmentations and structure sets that refer to no series here.
         label_tag: The DICOM attribute that they were read from, or None.
         splits: Images per split that the data brings.
         seconds: Duration.
@@ -57,6 +59,7 @@ class ScanSummary:
     studies: int
     labels: Mapping[str, int]
     masks: int
+    loose_masks: int
     label_tag: str | None
     splits: Mapping[str, int]
     seconds: float
@@ -93,6 +96,12 @@ class ScanSummary:
             return told
         return f"{told}; {missing} images without a known word in {self.label_tag}"
 
+    def _masks(self) -> str:
+        told = [f"of {self.masks} images"] if self.masks else []
+        if self.loose_masks:
+            told.append(f"{self.loose_masks} DICOM objects refer to no series here")
+        return "; ".join(told)
+
     def _slides(self) -> str:
         if not self.slides:
             return ""
@@ -119,7 +128,7 @@ class ScanSummary:
             ("studies", str(self.studies) if self.studies else ""),
             ("duplicates", f"{self.duplicates} images repeat the pixels of another"),
             ("labels", self._labels()),
-            ("masks", f"of {self.masks} images" if self.masks else ""),
+            ("masks", self._masks()),
             ("splits", _list(self.splits)),
             ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
             ("time", f"{self.seconds:.1f} s"),
@@ -158,10 +167,17 @@ def summarise(
         studies=rows["study"].drop_nulls().n_unique(),
         labels=_counts(rows["label"]),
         masks=rows["masks"].count(),
+        loose_masks=_loose_masks(rows, rejected),
         label_tag=label_tag,
         splits=_counts(rows["split"]),
         seconds=seconds,
     )
+
+
+def _loose_masks(rows: pl.DataFrame, rejected: pl.DataFrame) -> int:
+    objects = rejected.filter(pl.col("reason") == Reason.SEGMENTATION)["path"]
+    used = rows["masks"].drop_nulls().explode().unique()
+    return int((~objects.is_in(used.implode())).sum())
 
 
 def _outside(rows: pl.DataFrame) -> pl.Series:

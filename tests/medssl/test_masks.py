@@ -297,6 +297,16 @@ def test_a_segmentation_is_found_by_its_series_and_drawn_in_place(
         np.testing.assert_array_equal(reader.values(row), drawn()[place])
 
 
+def test_objects_of_series_that_are_not_here_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    write_segmentation(root / "own", {"a": blobs()[0]})
+    write_segmentation(root / "none", {"a": blobs()[0]}, ReferencedSeriesSequence=Items([]))
+    summary = scan(root, tmp_path / "m.parquet", ScanConfig(workers=1), key=KEY)
+    assert (summary.masks, summary.loose_masks) == (SHAPE[0], 1)
+    assert "of 5 images; 1 DICOM objects refer to no series here" in summary.table()
+
+
 def test_names_of_structures_that_nobody_asked_for_go_nowhere(tmp_path: Path) -> None:
     root = tmp_path / "in"
     write_oblique_series(root / "s")
