@@ -47,6 +47,7 @@ TASKS = {
         (
             *("--dims", "3", "--backbone", "resnet18", "--image-size", "32", "--epochs", "40"),
             *("--batch-size", "32", "--set", "views.crop_scale=[0.6, 1.0]", *_NARROW),
+            *("--set", "optim.learning_rate=0.001"),
         ),
         ("--steps", "200", "--batch-size", "4"),
     ),
