@@ -49,7 +49,7 @@ TASKS = {
             *("--batch-size", "32", "--set", "views.crop_scale=[0.6, 1.0]", *_NARROW),
             *("--set", "optim.learning_rate=0.001"),
         ),
-        ("--steps", "200", "--batch-size", "4"),
+        ("--steps", "200", "--batch-size", "4", "--set", "encoder_rate=1"),
     ),
 }
 

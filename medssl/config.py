@@ -257,6 +257,9 @@ class SegmentConfig(FewLabelConfig):
         "full", description="whether the pretrained encoder stays as it is, or is trained too"
     )
     learning_rate: float = Field(3e-3, gt=0, description="peak")
+    encoder_rate: float = Field(
+        0.1, gt=0, description="share of that rate which a pretrained encoder learns at"
+    )
     steps: int = Field(400, gt=0, description="optimiser steps, at most")
     batch_size: int = Field(16, gt=0, description="images or volumes per step")
 

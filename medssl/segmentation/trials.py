@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch.optim import Optimizer
 
 from medssl.backbone import Backbone
 from medssl.config import SegmentConfig
@@ -131,7 +132,10 @@ class _Trial:
                 sides=(spec.image_size,) * spec.dims,
                 frozen=pretrained and config.mode == "frozen",
             )
-            self._fit(network, plan, self.main_model if pretrained else "scratch")
+            bench.fabric.to_device(network)
+            rate = plan.learning_rate * (config.encoder_rate if pretrained else 1)
+            optimizer = _optimizer(network, plan.learning_rate, rate)
+            self._fit(network, optimizer, plan, self.main_model if pretrained else "scratch")
         return network
 
     def outcome(self, network: Segmenter, model: str) -> Outcome:
@@ -144,9 +148,10 @@ class _Trial:
             counts.add(case, found.codes, bench.images.truth(found.row))
         return Outcome(self._budget, self._draw, model, self._num_train, self._num_val, counts)
 
-    def _fit(self, network: Segmenter, plan: TrainingPlan, model: str) -> None:
+    def _fit(
+        self, network: Segmenter, optimizer: Optimizer, plan: TrainingPlan, model: str
+    ) -> None:
         images, fabric = self._bench.images, self._bench.fabric
-        fabric.to_device(network)
         done = 0
 
         def on_step(record: StepRecord) -> None:
@@ -161,7 +166,7 @@ class _Trial:
             network,
             self.train,
             plan,
-            build_adamw(network, plan.learning_rate),
+            optimizer,
             prepare=prepare,
             val_loss=lambda: _val_loss(network, images, self.val, plan.batch_size),
             may_stay=False,
@@ -169,6 +174,15 @@ class _Trial:
             on_step=on_step,
         )
         self._progress.advance(plan.steps - done)  # stopped early
+
+
+def _optimizer(network: Segmenter, rate: float, encoder_rate: float) -> Optimizer:
+    """Return AdamW with a rate for the decoder and one for the backbone."""
+    optimizer = build_adamw(network.decoder, rate)
+    for group in build_adamw(network.backbone, encoder_rate).param_groups:
+        if group["params"]:
+            optimizer.add_param_group(group)
+    return optimizer
 
 
 def _rows_of(rows: IntArray, cases: IntArray, chosen: IntArray) -> IntArray:
