@@ -35,7 +35,8 @@ _LEARNT = """
 (`benchmarks/methods_learn.py`, {seeds}): AUROC on test images of a linear probe on all labels,
 and of nearest neighbours in brackets. So little training says whether a method learns, not which is
 best. SupCon saw the labels of the training part, and is left out where it would have seen those of
-test images. "Untrained" and "pixels" are linear probes.
+test images. "Untrained" and "pixels" are linear probes; methods that hide patches have a
+transformer and a third of the images.
 
 | method | {names} |
 |---|{rules}
@@ -109,8 +110,12 @@ def _learnt() -> str:
         for method in map(_name, CONFIGS)
         if any(row["method"] == method for each in runs.values() for row in each["runs"])
     ]
-    for title, model in (("Untrained", "untrained_probe"), ("Pixels", "pixels_probe")):
-        cells = [_beside(each["runs"], model) for each in runs.values()]
+    for title, model, of in (
+        ("Untrained", "untrained_probe", "simclr"),
+        ("Untrained transformer", "untrained_probe", "mae"),
+        ("Pixels", "pixels_probe", "simclr"),
+    ):
+        cells = [_beside(each["runs"], model, of) for each in runs.values()]
         rows.append(f"| {title} | {' | '.join(cells)} |\n")
     return head + "".join(rows)
 
@@ -130,9 +135,10 @@ def _score(runs: list[dict[str, Any]], method: str) -> str:
     return f"{_mean(own, 'linear_probe'):.3f} ({_mean(own, 'knn'):.3f})"
 
 
-def _beside(runs: list[dict[str, Any]], model: str) -> str:
-    simclr = [row for row in runs if row["method"] == "simclr" and "failed" not in row]
-    return f"{_mean(simclr, model):.3f}" if simclr else ""
+def _beside(runs: list[dict[str, Any]], model: str, of: str) -> str:
+    """Return what stands beside the runs of one method: they share network and data."""
+    rows = [row for row in runs if row["method"] == of and "failed" not in row]
+    return f"{_mean(rows, model):.3f}" if rows else ""
 
 
 def _mean(runs: list[dict[str, Any]], model: str) -> float:
