@@ -5,15 +5,13 @@ Each data set gets the commands a user would type, with the recipe named below.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from record import HERE, data_folder, keep
+from record import HERE, data_folder, keep, run_medssl
 
 _KEPT = ("data", "split", "leakage", "interval", "results", "comparisons", "notes")
 RECIPES = HERE.parent / "configs" / "med"
@@ -88,14 +86,14 @@ def measure(task: Task, folder: Path) -> dict[str, Any]:
     source = data_folder(task.data) / task.file
     manifest, run, result = (folder / name for name in ("manifest.parquet", "run", "result"))
     recipe = RECIPES / task.recipe
-    seconds = {"scan": _timed("scan", source, "--out", manifest, *task.scan)}
+    seconds = {"scan": run_medssl("scan", source, "--out", manifest, *task.scan)}
     learnt, tested = manifest, []
     if task.learn_from:
         learnt, tested = folder / "learnt.parquet", ["--data", manifest]
-        seconds["scan"] += _timed("scan", data_folder(task.learn_from), "--out", learnt)
+        seconds["scan"] += run_medssl("scan", data_folder(task.learn_from), "--out", learnt)
     pretrain = (learnt, "--config", recipe, "--out", run, *task.pretrain)
-    seconds["pretrain"] = _timed("pretrain", *pretrain)
-    seconds["finetune"] = _timed("finetune", run, "--out", result, *tested, *task.finetune)
+    seconds["pretrain"] = run_medssl("pretrain", *pretrain)
+    seconds["finetune"] = run_medssl("finetune", run, "--out", result, *tested, *task.finetune)
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     health = (run / "health.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
@@ -109,12 +107,6 @@ def measure(task: Task, folder: Path) -> dict[str, Any]:
         "health": {"first": json.loads(health[0]), "last": json.loads(health[-1])},
         **{key: metrics[key] for key in _KEPT},
     }
-
-
-def _timed(command: str, *arguments: str | Path) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "medssl.cli", command, *map(str, arguments)], check=True)
-    return round(time.perf_counter() - start, 1)
 
 
 def _median(values: list[float]) -> float:

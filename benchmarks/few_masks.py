@@ -7,15 +7,13 @@ is by image; every volume of the hippocampus is of another patient.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from record import data_folder, keep
+from record import data_folder, keep, run_medssl
 
 _KEPT = ("data", "split", "leakage", "interval", "results", "comparisons", "notes")
 
@@ -65,9 +63,9 @@ def measure(task: Task, folder: Path) -> dict[str, Any]:
     """Run scan, pretrain and segment, and collect what they wrote."""
     manifest, run, result = (folder / name for name in ("manifest.parquet", "run", "result"))
     seconds = {
-        "scan": _timed("scan", data_folder(task.data), "--out", manifest, *task.scan),
-        "pretrain": _timed("pretrain", manifest, "--out", run, *task.pretrain),
-        "segment": _timed("segment", run, "--out", result, *task.segment),
+        "scan": run_medssl("scan", data_folder(task.data), "--out", manifest, *task.scan),
+        "pretrain": run_medssl("pretrain", manifest, "--out", run, *task.pretrain),
+        "segment": run_medssl("segment", run, "--out", result, *task.segment),
     }
     steps = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     metrics = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
@@ -79,12 +77,6 @@ def measure(task: Task, folder: Path) -> dict[str, Any]:
         "samples_per_second": statistics.median(step["samples_per_second"] for step in steps),
         **{key: metrics[key] for key in _KEPT},
     }
-
-
-def _timed(command: str, *arguments: str | Path) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "medssl.cli", command, *map(str, arguments)], check=True)
-    return round(time.perf_counter() - start, 1)
 
 
 if __name__ == "__main__":

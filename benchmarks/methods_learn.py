@@ -14,14 +14,13 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart
+from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart, run_medssl
 
 from sslcore.methods.registry import CONFIGS, METHODS
 
@@ -127,7 +126,7 @@ def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
     """Pretrain and evaluate one method with its own defaults."""
     task = TASKS[name]
     manifest, run, result = (folder / each for each in ("manifest.parquet", "run", "result"))
-    _medssl("scan", data_folder(task.folder) / task.file, "--out", manifest, *task.scan)
+    run_medssl("scan", data_folder(task.folder) / task.file, "--out", manifest, *task.scan)
     network = (
         ("backbone.name=vit_tiny",)
         if method in MASKED
@@ -136,7 +135,7 @@ def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
     images = IMAGES_OF_TRANSFORMERS if method in MASKED else IMAGES
     settings = (*network, *task.views, f"run.steps={images // BATCH}", "run.device=cpu")
     try:
-        _medssl(
+        run_medssl(
             *("pretrain", manifest, "--out", run, "--method", method, "--seed", seed),
             *("--image-size", SIZE, "--batch-size", BATCH),
             *(() if method in MASKED else ("--backbone", "resnet10")),
@@ -144,7 +143,7 @@ def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
         )
     except subprocess.CalledProcessError as error:
         return {"failed": error.returncode}
-    _medssl(
+    run_medssl(
         *("finetune", run, "--out", result, "--fraction", 1, "--seed", seed),
         *("--split", task.split, "--set", "steps=1"),
     )
@@ -198,10 +197,6 @@ def chart(found: dict[str, Any]) -> Figure:
             for judge, title in JUDGES.items()
         ],
     )
-
-
-def _medssl(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "medssl.cli", *map(str, arguments)], check=True)
 
 
 if __name__ == "__main__":

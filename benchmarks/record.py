@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +28,13 @@ def data_folder(name: str) -> Path:
     if not folder.is_dir():
         sys.exit(f"skipped: no {name} below {base}; set MEDREC_DATA to the folder that holds it")
     return folder
+
+
+def run_medssl(command: str, *arguments: object) -> float:
+    """Run a command of this checkout, and return the seconds that it took."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "medssl.cli", command, *map(str, arguments)], check=True)
+    return round(time.perf_counter() - start, 1)
 
 
 def machine() -> dict[str, Any]:

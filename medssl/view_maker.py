@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medssl.config import Dims
-from medssl.transforms.base import BatchedTransform
+from medssl.transforms.base import BatchedTransform, Params
 from medssl.transforms.resampling import resample_labels
 from medssl.transforms.resizing import resize
 from sslcore.errors import ShapeError
@@ -90,7 +90,7 @@ class MultiViewMaker:
             kinds.append(self.local)
         plan = [kind for kind in kinds for _ in range(kind.number)]
         views = [
-            self._random_view(pixels, SampleRandom(derive_keys(index, seed, epoch, number)), kind)
+            self._view(pixels, _drawn(kind, index, seed, epoch, number), kind)
             for number, kind in enumerate(plan)
         ]
         keys = derive_keys(index, seed, epoch, _METHOD_DRAWS)
@@ -98,10 +98,7 @@ class MultiViewMaker:
 
     def one(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Return the first of the views that a call returns, without making the others."""
-        self._require_channels(pixels)
-        key = derive_keys(index.to(pixels.device), seed, epoch, 0)
-        full = Crops(self.transform, self.image_size, 1)
-        return self._random_view(pixels, SampleRandom(key), full)
+        return self._first(pixels, index, seed, epoch)[0]
 
     def one_with_labels(
         self, pixels: Tensor, labels: Tensor, index: Tensor, *, seed: int, epoch: int
@@ -115,10 +112,8 @@ class MultiViewMaker:
             seed: Of the run.
             epoch: From 0.
         """
-        key = derive_keys(index.to(pixels.device), seed, epoch, 0)
-        affine = self.transform.sample(SampleRandom(key))[_AFFINE]
-        moved = resample_labels(labels, affine, self.image_size)
-        return self.one(pixels, index, seed=seed, epoch=epoch), moved
+        view, params = self._first(pixels, index, seed, epoch)
+        return view, resample_labels(labels, params[_AFFINE], self.image_size)
 
     def plain(self, pixels: Tensor) -> Tensor:
         """Return the whole images, resized and normalised, without any chance.
@@ -136,9 +131,15 @@ class MultiViewMaker:
         mean, std = self._statistics(views.device)
         return (views * std + mean).clamp(0, 1)
 
-    def _random_view(self, pixels: Tensor, random: SampleRandom, kind: Crops) -> Tensor:
-        """Draw for the whole batch at once; on the CPU, then change a few images at a time."""
-        params = kind.transform.sample(random)
+    def _first(self, pixels: Tensor, index: Tensor, seed: int, epoch: int) -> tuple[Tensor, Params]:
+        """Return the first view, and what was drawn for it."""
+        self._require_channels(pixels)
+        full = Crops(self.transform, self.image_size, 1)
+        params = _drawn(full, index.to(pixels.device), seed, epoch, 0)
+        return self._view(pixels, params, full), params
+
+    def _view(self, pixels: Tensor, params: Params, kind: Crops) -> Tensor:
+        """Change a whole batch as was drawn; on the CPU a few images at a time."""
         mean, std = self._statistics(pixels.device)
         rows = max(1, len(pixels))
         if pixels.device.type == "cpu":
@@ -168,6 +169,11 @@ class MultiViewMaker:
             raise ShapeError(
                 f"expected [batch, {len(self.mean)}{sides}], got {tuple(pixels.shape)}"
             )
+
+
+def _drawn(kind: Crops, index: Tensor, seed: int, epoch: int, number: int) -> Params:
+    """Draw for the whole batch at once."""
+    return kind.transform.sample(SampleRandom(derive_keys(index, seed, epoch, number)))
 
 
 def move_canvases(pixels: Tensor, device: torch.device) -> Tensor:

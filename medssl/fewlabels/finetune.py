@@ -31,6 +31,7 @@ from medssl.fewlabels.groups import joined_groups
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
+from medssl.fewlabels.results_text import results_text
 from medssl.fewlabels.trials import Bench, Kept, run_trials
 from medssl.manifest import Manifest, write_manifest
 from medssl.run_folder import RunFolder
@@ -87,13 +88,7 @@ class FinetuneResult:
                     f"{balanced['value']:.3f}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        notes = [self.metrics["interval"]["note"], self.metrics["leakage"]["note"]]
-        return "\n".join([*lines, *notes, *self.metrics["notes"]])
+        return results_text(rows, self.metrics)
 
 
 def finetune(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssl.transforms.resizing import resize
+from medssl.transforms.resizing import resize, resize_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,8 @@ class Fitting:
         Returns:
             `[canvas, canvas(, canvas)]`, uint8.
         """
-        values = self._cut(labels[None]).float()[None]
-        fitted = F.interpolate(values, self.sides, mode="nearest-exact")
-        return self._padded(fitted)[0, 0].to(torch.uint8)
+        fitted = resize_labels(self._cut(labels[None]), self.sides)
+        return self._padded(fitted[None].float())[0, 0].to(torch.uint8)
 
     def back(self, maps: Tensor) -> Tensor:
         """Bring maps of the canvas back to the pixels of the image.

@@ -150,6 +150,15 @@ def _tags(words: Sequence[str]) -> tuple[int, ...]:
     return tuple(tag_for_keyword(word) or 0 for word in words)
 
 
+def _names(path: Path, header: Dataset, sequence: str, number: str, name: str) -> dict[int, str]:
+    """Return names in small letters, by the numbers that stand beside them in a sequence."""
+    return {
+        int(found): (first_text(path, item, name) or "").lower()
+        for item in items(path, header, sequence)
+        for found in numbers(path, item, number)[:1]
+    }
+
+
 def _read_frames(file: DicomFile, stack: _Stack) -> Structures:
     """Keep what the frames of a segmentation hold, as bits."""
     path, header, layout = file.path, file.header, file.layout
@@ -174,11 +183,7 @@ def _read_frames(file: DicomFile, stack: _Stack) -> Structures:
 
 def _segments(path: Path, header: Dataset) -> dict[int, str]:
     """Return the names of segments by their numbers; 0 is the background of a label map."""
-    found = {
-        int(number): (first_text(path, item, "SegmentLabel") or "").lower()
-        for item in items(path, header, "SegmentSequence")
-        for number in numbers(path, item, "SegmentNumber")[:1]
-    }
+    found = _names(path, header, "SegmentSequence", "SegmentNumber", "SegmentLabel")
     found.pop(0, None)
     if not found:
         raise SegmentationError(path, "an object without segments", ())
@@ -213,11 +218,7 @@ def _read_contours(path: Path, stack: _Stack) -> Structures | None:
     rois = items(path, header, "ROIContourSequence")
     if not rois:
         return None
-    names = {
-        int(number): (first_text(path, item, "ROIName") or "").lower()
-        for item in items(path, header, "StructureSetROISequence")
-        for number in numbers(path, item, "ROINumber")[:1]
-    }
+    names = _names(path, header, "StructureSetROISequence", "ROINumber", "ROIName")
     drawn: dict[Key, list[Any]] = {}
     crossed: set[Key] = set()
     loose = 0

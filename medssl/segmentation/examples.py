@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from medssl.loading.fitting import Fitting
-from medssl.segmentation.cases import Counts, mean_known
+from medssl.segmentation.cases import mean_known
 from medssl.segmentation.masked_images import MaskedImages
 from medssl.segmentation.seen_images import Outline
 from medssl.segmentation.trials import Bench, Kept
+from medssl.transforms.resizing import resize_labels
 
 FILE = "examples.npz"
 MOST = 6
@@ -30,40 +30,34 @@ class _Picture(NamedTuple):
     pixels: int  # of the mask
 
 
-def draw_examples(
-    folder: Path, images: MaskedImages, kept: Kept, bench: Bench, names: list[str]
-) -> None:
-    """Outline the test cases with the network that is kept, and write `examples.npz`.
+def draw_examples(folder: Path, kept: Kept, bench: Bench, names: list[str]) -> None:
+    """Outline some test cases with the network that is kept, and write `examples.npz`.
 
     Args:
         folder: Of the results.
-        images: With masks.
         kept: The network.
         bench: Its test cases.
         names: Of these.
     """
-    tested = bench.tested
-    counts = Counts.none(len(tested), len(images.classes.names))
-    best: dict[int, _Picture] = {}
-    for found in images.outline(kept.network, bench.split.test):
-        case = int(np.searchsorted(tested, bench.cases[found.row]))
-        truth = images.truth(found.row)
-        counts.add(case, found.codes, truth)
-        picture = _picture(found, truth, images)
-        if case not in best or picture.pixels > best[case].pixels:
-            best[case] = picture
-    dice = np.nan_to_num(mean_known(counts.dice(), axis=1))
+    dice = np.nan_to_num(mean_known(kept.counts.dice(), axis=1))
     order = np.argsort(-dice, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(MOST, len(order))).round().astype(int))
-    chosen = order[places].tolist()
-    pictures = [best[case] for case in chosen]
+    chosen = order[places]
+    best: dict[int, _Picture] = {}
+    shown = np.isin(bench.cases[bench.split.test], bench.tested[chosen])
+    for found in bench.images.outline(kept.network, bench.split.test[shown]):
+        case = bench.case_of(found.row)
+        picture = _picture(found, bench.images.truth(found.row), bench.images)
+        if case not in best or picture.pixels > best[case].pixels:
+            best[case] = picture
+    pictures = [best[case] for case in chosen.tolist()]
     np.savez(
         folder / FILE,
         view=np.stack([each.view for each in pictures]),
         mask=np.stack([each.mask for each in pictures]),
         outlined=np.stack([each.outlined for each in pictures]),
         dice=dice[chosen],
-        case=np.array([names[case] for case in chosen]),
+        case=np.array([names[case] for case in chosen.tolist()]),
     )
 
 
@@ -84,9 +78,6 @@ def _picture(found: Outline, truth: NDArray[np.uint8], images: MaskedImages) -> 
 
 
 def _at_size(codes: NDArray[np.uint8], fitting: Fitting, size: int) -> NDArray[np.uint8]:
-    canvas: Tensor = fitting.labels(torch.from_numpy(codes))
-    sides = [size] * canvas.ndim
-    resized = torch.nn.functional.interpolate(
-        canvas[None, None].float(), sides, mode="nearest-exact"
-    )
-    return np.asarray(resized[0, 0].to(torch.uint8).numpy())
+    canvas = fitting.labels(torch.from_numpy(codes))
+    found: NDArray[np.uint8] = resize_labels(canvas[None], [size] * canvas.ndim)[0].numpy()
+    return found

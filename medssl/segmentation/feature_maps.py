@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from medssl.backbone import Backbone, without_head_layer
 from medssl.hub_networks import HubHierarchy
 from sslcore.modules.tokens import TokenEncoder
+from sslcore.training.health import evaluating
 
 _DEPTH = 2  # of the parts of a network whose results are looked at
 
@@ -82,9 +83,7 @@ def _of_tokens(network: TokenEncoder) -> Callable[[Tensor], list[Tensor]]:
 @torch.no_grad()
 def map_shapes(maps: FeatureMaps, channels: int, sides: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return channels and side of each map of a view."""
-    was_training = maps.training
-    maps.eval()
     weight = next(maps.parameters())
-    found = maps(torch.zeros(1, channels, *sides, device=weight.device))
-    maps.train(was_training)
+    with evaluating(maps):
+        found = maps(torch.zeros(1, channels, *sides, device=weight.device))
     return [(each.shape[1], each.shape[2]) for each in found]

@@ -13,7 +13,7 @@ import torch
 
 from medssl.encoder import build_spec_backbone
 from medssl.encoder_spec import EncoderSpec, parse_spec
-from medssl.segmentation.network import Segmenter
+from medssl.segmentation.network import Segmenter, segmenter_of
 from sslcore.errors import CheckpointError
 from sslcore.training.checkpoint import (
     load_encoder_weights,
@@ -46,16 +46,6 @@ class TrainedSegmenter:
         save_encoder(folder / WEIGHTS, self.network, {**asdict(self.spec), **about})
 
 
-def build_segmenter(spec: EncoderSpec, num_classes: int) -> Segmenter:
-    """Build the untrained network."""
-    return Segmenter(
-        build_spec_backbone(spec),
-        num_classes,
-        channels=spec.channels,
-        sides=(spec.image_size,) * spec.dims,
-    )
-
-
 def load_segmenter(folder: Path, *, device: torch.device) -> TrainedSegmenter:
     """Load what `TrainedSegmenter.store` wrote, in evaluation mode.
 
@@ -71,6 +61,6 @@ def load_segmenter(folder: Path, *, device: torch.device) -> TrainedSegmenter:
         classes, about = tuple(map(str, told["classes"])), dict(told["about"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: no whole network: {error}") from error
-    network = build_segmenter(spec, len(classes))
+    network = segmenter_of(build_spec_backbone(spec), spec, len(classes))
     load_encoder_weights(path, network)
     return TrainedSegmenter(network.to(device).eval(), spec, classes, about)

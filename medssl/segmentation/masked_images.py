@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from medssl.encoder_spec import EncoderSpec
 from medssl.errors import IngestError
@@ -13,6 +12,7 @@ from medssl.manifest import Manifest
 from medssl.masks.read import Classes, Codes, MaskReader
 from medssl.segmentation.network import MaskedBatch
 from medssl.segmentation.seen_images import SeenImages
+from medssl.transforms.resizing import resize_labels
 from sslcore.console import Progress
 
 _MASKS_GB = 2.0  # of masks as the files have them
@@ -88,8 +88,7 @@ class MaskedImages(SeenImages):
         pixels, _ = self._read(rows)
         masks = self._mask_canvases(rows)
         sides = [self.spec.image_size] * self.spec.dims
-        codes = F.interpolate(masks[:, None].float(), sides, mode="nearest-exact")
-        return MaskedBatch(self.views.plain(pixels), codes[:, 0].to(torch.uint8))
+        return MaskedBatch(self.views.plain(pixels), resize_labels(masks, sides))
 
     def _mask_canvases(self, rows: IntArray) -> Tensor:
         for row in rows.tolist():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl.backbone import Backbone
+from medssl.encoder_spec import EncoderSpec
 from medssl.segmentation.feature_maps import FeatureMaps, map_shapes
 from medssl.transforms.resizing import resize
 from sslcore.methods.method import Method, StepOutput
@@ -59,16 +60,20 @@ class Segmenter(Method[MaskedBatch]):
             frozen: Whether the backbone stays as it is, its batch norms too.
         """
         super().__init__()
-        self.backbone = backbone
         self._frozen = frozen
         if frozen:
             backbone.requires_grad_(requires_grad=False)
-        self._maps = FeatureMaps(backbone)
-        shapes = map_shapes(self._maps, channels, sides)
+        self.maps = FeatureMaps(backbone)  # holds the backbone, once
+        shapes = map_shapes(self.maps, channels, sides)
         self.decoder = _Decoder(shapes, channels, sides, num_classes + 1)
         self._loss = DiceCELoss(
             include_background=False, to_onehot_y=True, softmax=True, batch=True
         )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network before the decoder."""
+        return self.maps.backbone
 
     @property
     def encoder(self) -> nn.Module:
@@ -94,9 +99,17 @@ class Segmenter(Method[MaskedBatch]):
     def logits(self, pixels: Tensor) -> Tensor:
         """Return `[batch, 1 + classes, *sides]`, of the same sides as the view."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
-            maps = self._maps(pixels)
+            maps = self.maps(pixels)
         scores: Tensor = self.decoder(pixels, maps)
         return scores
+
+
+def segmenter_of(
+    backbone: Backbone, spec: EncoderSpec, num_classes: int, *, frozen: bool = False
+) -> Segmenter:
+    """Put a decoder on the network of an encoder, for views of its size; see `Segmenter`."""
+    sides = (spec.image_size,) * spec.dims
+    return Segmenter(backbone, num_classes, channels=spec.channels, sides=sides, frozen=frozen)
 
 
 class _Decoder(nn.Module):
@@ -118,7 +131,7 @@ class _Decoder(nn.Module):
         steps = []
         for side in self._sizes[1:]:
             beside = widths.get(side, 0) + (channels if self._sees_view(side, sides[0]) else 0)
-            wider = _width(widths.get(side, 2 * width // 4))
+            wider = _width(widths.get(side, width // 2))
             steps.append(_convolution(dims, width + beside, wider))
             width = wider
         self.steps = nn.ModuleList(steps)

@@ -20,6 +20,7 @@ import numpy as np
 from medssl.config import SegmentConfig
 from medssl.encoder import build_spec_backbone, load_encoder, unfinished
 from medssl.fewlabels.groups import IntArray
+from medssl.fewlabels.results_text import results_text
 from medssl.manifest import write_manifest
 from medssl.run_folder import RunFolder
 from medssl.run_images import plan_store
@@ -76,13 +77,7 @@ class SegmentResult:
                     "not known" if low is None else f"{low:.3f} to {high:.3f}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        notes = [self.metrics["interval"]["note"], self.metrics["leakage"]["note"]]
-        return "\n".join([*lines, *notes, *self.metrics["notes"]])
+        return results_text(rows, self.metrics)
 
 
 def segment(
@@ -139,7 +134,7 @@ def segment(
         (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         write_parquet(test.table(outcomes), draft / "cases.parquet")
         write_manifest(as_slices(cohort.with_parts()), draft / "manifest.parquet")
-        draw_examples(draft, images, kept, bench, names)
+        draw_examples(draft, kept, bench, names)
         _trained(kept, images, bench.cases).store(draft)
     return SegmentResult(out, metrics)
 

@@ -17,7 +17,7 @@ from medssl.fewlabels.split import Split
 from medssl.fewlabels.training import Step, TrainingPlan, build_adamw, train_best
 from medssl.segmentation.cases import Counts, Outcome
 from medssl.segmentation.masked_images import MaskedImages
-from medssl.segmentation.network import MaskedBatch, Segmenter
+from medssl.segmentation.network import MaskedBatch, Segmenter, segmenter_of
 from sslcore.console import Progress
 from sslcore.random import seeded
 from sslcore.training.health import evaluating
@@ -51,6 +51,10 @@ class Bench:
         """Numbers of the test cases, ascending."""
         return np.unique(self.cases[self.split.test])
 
+    def case_of(self, row: int) -> int:
+        """Return the place of a test row's case among `tested`."""
+        return int(np.searchsorted(self.tested, self.cases[row]))
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -62,6 +66,7 @@ class Kept:
         budget: How many masks it had.
         train: Rows it learnt from.
         val: Rows that chose its weights.
+        counts: Of its outlines of the test cases.
     """
 
     model: str
@@ -69,6 +74,7 @@ class Kept:
     budget: LabelBudget
     train: IntArray
     val: IntArray
+    counts: Counts
 
 
 def run_trials(
@@ -84,9 +90,11 @@ def run_trials(
         for draw in range(budget.draws(config.repeats)):
             trial = _Trial(bench, config, budget, draw, progress)
             network = trial.network(pretrained=True)
-            outcomes.append(trial.outcome(network, trial.main_model))
+            found = trial.outcome(network, trial.main_model)
+            outcomes.append(found)
             if draw == 0 and (kept is None or len(trial.train) > len(kept.train)):
-                kept = Kept(trial.main_model, network, budget, trial.train, trial.val)
+                parts = (trial.train, trial.val)
+                kept = Kept(trial.main_model, network, budget, *parts, found.counts)
             outcomes.append(trial.outcome(trial.network(pretrained=False), "scratch"))
     if kept is None:
         raise ValueError("no number of masks to try")
@@ -125,11 +133,10 @@ class _Trial:
             seed=config.seed + self._draw,
         )
         with seeded(plan.seed):
-            network = Segmenter(
+            network = segmenter_of(
                 copy.deepcopy(bench.pretrained) if pretrained else bench.build_untrained(),
+                spec,
                 len(bench.images.classes.names),
-                channels=spec.channels,
-                sides=(spec.image_size,) * spec.dims,
                 frozen=pretrained and config.mode == "frozen",
             )
             bench.fabric.to_device(network)
@@ -141,11 +148,9 @@ class _Trial:
     def outcome(self, network: Segmenter, model: str) -> Outcome:
         """Outline the test cases."""
         bench = self._bench
-        tested = bench.tested
-        counts = Counts.none(len(tested), len(bench.images.classes.names))
+        counts = Counts.none(len(bench.tested), len(bench.images.classes.names))
         for found in bench.images.outline(network, bench.split.test):
-            case = int(np.searchsorted(tested, bench.cases[found.row]))
-            counts.add(case, found.codes, bench.images.truth(found.row))
+            counts.add(bench.case_of(found.row), found.codes, bench.images.truth(found.row))
         return Outcome(self._budget, self._draw, model, self._num_train, self._num_val, counts)
 
     def _fit(

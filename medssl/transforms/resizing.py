@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,3 +26,14 @@ def resize(images: Tensor, sides: Sequence[int]) -> Tensor:
     if list(images.shape[2:]) != smaller:
         images = F.interpolate(images, smaller, mode="area")
     return images if smaller == wanted else F.interpolate(images, wanted, mode="trilinear")
+
+
+def resize_labels(labels: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return labels at another size, each that of the nearest pixel or voxel, uint8.
+
+    Args:
+        labels: `[batch, *old sides]`, of two or three sides, uint8.
+        sides: The new ones.
+    """
+    found = F.interpolate(labels[:, None].float(), list(sides), mode="nearest-exact")
+    return found[:, 0].to(torch.uint8)
