@@ -111,7 +111,7 @@ class Slices(NamedTuple):
                     yield path, self._in_unit(path, reader.decode(frame))
 
     def _in_unit(self, path: Path, decoded: Decoded) -> Values:
-        values = rescaled(decoded)
+        values = rescaled(decoded.values, decoded.rescale)
         if not self.in_suv:
             return values
         if decoded.suv is None:

@@ -124,6 +124,28 @@ def test_colour_and_palette_have_three_channels() -> None:
     assert shown[:, 0, 0].tolist() == pytest.approx([1, 0, 0.2])
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "<u2", ">u2", "<i2", ">i2"])
+@pytest.mark.parametrize("window", list(Window))
+@pytest.mark.parametrize("low", [None, 3])
+def test_short_integers_are_shown_as_long_ones(dtype: str, window: Window, low: int | None) -> None:
+    kind, rng = np.dtype(dtype), np.random.default_rng(0)
+    ends = np.iinfo(kind)
+    first, last = (ends.min, ends.max) if low is None else (low, low + 40)
+    values = rng.integers(first, last, (300, 300), endpoint=True).astype(kind)
+    slope = Linear(-0.7, 9)
+    table = Lut(first, np.sqrt(np.arange(1000.0)), 5)
+    for changes in (
+        {"photometric": "MONOCHROME1"},
+        {"rescale": slope, "padding": (first, first + 9)},
+        {"modality": "CT", "rescale": slope},
+        {"rescale": slope, "voi": VoiWindow(10, 70)},
+        {"rescale": table},
+    ):
+        short = image(values, **changes)
+        long = replace(short, values=values.astype(f"{kind.kind}4"))
+        assert np.allclose(to_display(short, window), to_display(long, window), atol=1e-6)
+
+
 FLOATS = arrays.arrays(
     np.float32, (3, 4), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)
 )
