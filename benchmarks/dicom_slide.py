@@ -20,8 +20,9 @@ from pydicom.encaps import encapsulate
 from record import data_folder, keep
 from slides import rate
 
-from medssl.sources.slide import Cut, open_slide
-from medssl.sources.slide_tissue import TileWishes, tissue_tiles
+from medssl.sources.cut import Cut, TileWishes
+from medssl.sources.slide import open_slide
+from medssl.sources.slide_tissue import tissue_tiles
 from tests.medssl.test_dicom_slides import save, slide
 
 MPP = 0.499  # as the file says

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from record import data_folder, keep
 
 import medssl.sources.slide_pyramid as slide_reader
-from medssl.sources.slide import Cut, open_slide
-from medssl.sources.slide_tissue import TileWishes, find_tissue, tissue_tiles
+from medssl.sources.cut import Cut, TileWishes
+from medssl.sources.slide import open_slide
+from medssl.sources.slide_tissue import find_tissue, tissue_tiles
 
 try:
     import openslide

@@ -13,7 +13,8 @@ from medssl.manifest import Manifest
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture
-from medssl.sources.slide import Cut, Slide, open_slide
+from medssl.sources.cut import Cut
+from medssl.sources.slide import Slide, open_slide
 from medssl.transforms.stain_normalisation import dye_amounts
 from sslcore.report import writing
 from sslcore.report.parts import Cell, Note, Part, Section, Sheet, Strip, Table

@@ -19,15 +19,15 @@ from medssl.manifest import (
     write_table,
 )
 from medssl.private_paths import reveal
+from medssl.scanning.outcome import Outcome, Row
 from medssl.scanning.walk import SetAside
-from medssl.scanning.worker import Outcome, Row
-from medssl.sources.volumes import DETACHED
 from sslcore.errors import OutputError
 from sslcore.files import in_use, output_errors
 
 _FLUSH_ROWS = 20_000
 _FLUSH_SECONDS = 5.0
 _FILE = ["path", "stamp"]
+_DETACHED = ("nrrd", "metaimage")  # their data may be in another file, whose changes nothing tells
 _IS_DICOM_SLIDE = (pl.col("kind") == "slide") & pl.col("transfer_syntax").is_not_null()
 _IS_OTHER_LEVEL = pl.col("reason") == Reason.OTHER_LEVEL
 # Worth another look even if the file has not changed.
@@ -60,7 +60,7 @@ class Tables:
         are files whose data may be in a file beside them, that has changed on its own.
         """
         return Tables(
-            self.rows.filter(~pl.col("kind").is_in(["npz", *DETACHED])),
+            self.rows.filter(~pl.col("kind").is_in(["npz", *_DETACHED])),
             self.rejected.filter(~pl.col("reason").is_in(_PASSING)),
         )
 

@@ -25,6 +25,7 @@ from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
 from medssl.scanning.describe import describe, require_tagged
 from medssl.scanning.mask_paths import beside, with_masks
+from medssl.scanning.outcome import READER_VERSION, Outcome
 from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
@@ -39,9 +40,7 @@ from medssl.scanning.walk import (
     walk_remote,
     without_slide_parts,
 )
-from medssl.scanning.worker import READER_VERSION, Outcome, read_files, start_worker
-from medssl.sources.slide import Cut
-from medssl.sources.slide_tissue import TileWishes
+from medssl.sources.cut import Cut, TileWishes
 from medssl.volumes.assemble import assemble
 from sslcore.cores import usable_cores
 from sslcore.errors import OutputError
@@ -203,6 +202,9 @@ def _read_all(
 ) -> None:
     if not todo:
         return
+    # Late: the readers take half a second to load, and a second scan may need none.
+    from medssl.scanning.worker import read_files, start_worker  # noqa: PLC0415
+
     workers = min(config.workers or usable_cores(), -(-len(todo) // 4))
     with tempfile.TemporaryDirectory(prefix="medssl-", ignore_cleanup_errors=True) as temporary:
         pool: CrashProofPool[Found, Outcome] = CrashProofPool(

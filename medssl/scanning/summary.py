@@ -7,8 +7,8 @@ import polars as pl
 
 from medssl.errors import Reason
 from medssl.manifest import count_copies
-from medssl.sources.dicom_suv import Suv
-from medssl.sources.slide import ASSUMED
+from medssl.sources.cut import ASSUMED
+from medssl.sources.decoded import Suv
 from medssl.volumes.geometry import describe_volumes
 
 

@@ -10,10 +10,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 from medssl.errors import (
     DataError,
@@ -24,9 +22,11 @@ from medssl.errors import (
 )
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, is_remote
+from medssl.scanning.outcome import Outcome, Row
 from medssl.scanning.walk import Found, SetAside
 from medssl.sources.archives import find_archive
 from medssl.sources.burned_in import BurnedIn, is_likely
+from medssl.sources.cut import USUAL_TILES, TileWishes
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.local import local_file
 from medssl.sources.mirax_files import is_mirax
@@ -35,22 +35,9 @@ from medssl.sources.open import open_image
 from medssl.sources.place import Place
 from medssl.sources.slide import is_slide, open_slide
 from medssl.sources.slide_series import require_best_level
-from medssl.sources.slide_tissue import USUAL_TILES, TileWishes, focus, in_focus, tissue_tiles
+from medssl.sources.slide_tissue import focus, in_focus, tissue_tiles
 from medssl.sources.sniff import sniff
 from medssl.sources.text_pixels import shows_text
-
-READER_VERSION = "8"  # raised when rows of an unchanged file may come out differently
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The rows of one file, or why there are none."""
-
-    path: str
-    rows: list[Row]
-    aside: SetAside | None = None
 
 
 def start_worker(memory: int, temporary: str) -> None:

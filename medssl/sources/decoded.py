@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -94,6 +95,20 @@ class Decoded:
         return values[..., 0] if values.ndim == 3 and _are_equal(values) else values
 
 
+class Suv(StrEnum):
+    """Whether the values of a PET image are SUV, and why not; the words stand in the manifest."""
+
+    KNOWN = "suv"
+    DAY_ASSUMED = "suv_day_assumed"  # of the injection: that of the scan, or the one before
+    TIME_RECKONED = "suv_time_reckoned"  # of the scan: the series is dated after its images
+    NO_UNIT = "no_unit"  # of activity or of SUVbw
+    NO_CORRECTION = "no_correction"  # for attenuation or decay, or nothing is said about it
+    NO_WEIGHT = "no_weight"
+    NO_DOSE = "no_dose"
+    NO_HALF_LIFE = "no_half_life"
+    NO_TIMES = "no_times"  # of injection or scan, or none that can be
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """What holds for a whole file. The identifiers are in clear, and stay in memory."""
@@ -107,7 +122,7 @@ class FileFacts:
     series_uid: str | None = field(default=None, repr=False)
     site: str | None = field(default=None, repr=False)  # name of the institution
     scanner: str | None = field(default=None, repr=False)  # maker, model and number
-    suv: str | None = None  # of PET: whether its unit is known; a value of dicom_suv.Suv
+    suv: str | None = None  # of PET: whether its unit is known; a value of Suv
     terms: Mapping[str, str] = field(default_factory=dict)  # see label_terms; may be labels
 
 

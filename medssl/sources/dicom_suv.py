@@ -13,13 +13,13 @@ Source:
 import math
 import re
 from datetime import datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 
 from medssl.errors import UnreadableFileError
+from medssl.sources.decoded import Suv
 from medssl.sources.dicom_values import (
     first_text,
     items,
@@ -46,20 +46,6 @@ _YEARS = (1900, 2200)
 _MOST_HALF_LIVES = 10.0  # after which nothing is left to measure
 _AHEAD = timedelta(minutes=10)  # an injection may follow the start of a dynamic series
 _ANY_DAY = "20000101"  # of files that keep times and no dates
-
-
-class Suv(StrEnum):
-    """Whether the values of a PET image are SUV, and why not; the words stand in the manifest."""
-
-    KNOWN = "suv"
-    DAY_ASSUMED = "suv_day_assumed"  # of the injection: that of the scan, or the one before
-    TIME_RECKONED = "suv_time_reckoned"  # of the scan: the series is dated after its images
-    NO_UNIT = "no_unit"  # of activity or of SUVbw
-    NO_CORRECTION = "no_correction"  # for attenuation or decay, or nothing is said about it
-    NO_WEIGHT = "no_weight"
-    NO_DOSE = "no_dose"
-    NO_HALF_LIFE = "no_half_life"
-    NO_TIMES = "no_times"  # of injection or scan, or none that can be
 
 
 class Scale(NamedTuple):

@@ -5,20 +5,14 @@ import logging
 import os
 import re
 import struct
+import sys
 import traceback
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-from nibabel.orientations import OrientationError
-from nibabel.spatialimages import HeaderDataError
-from nrrd.errors import NRRDError
-from PIL import Image
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from tifffile import TiffFileError
 
 from medssl.errors import (
     IngestError,
@@ -31,7 +25,7 @@ from medssl.errors import (
 PIXEL_BUDGET = 100_000_000  # of one frame
 
 # What decoders raise on damaged bytes, found by fuzzing. The imagecodecs errors are RuntimeErrors.
-DECODER_ERRORS = (
+_DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -42,16 +36,19 @@ DECODER_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
-    BytesLengthException,
-    HeaderDataError,
-    InvalidDicomError,
-    NRRDError,
-    OrientationError,
-    TiffFileError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
+# By name: a library that is not loaded raises nothing, and loading all takes half a second.
+_OF_LIBRARIES = {
+    "nibabel.orientations": ("OrientationError",),
+    "nibabel.spatialimages": ("HeaderDataError",),
+    "nrrd.errors": ("NRRDError",),
+    "pydicom.errors": ("BytesLengthException", "InvalidDicomError"),
+    "tifffile": ("TiffFileError",),
+}
+_BOMB = {"PIL.Image": ("DecompressionBombError",)}
 
 # Of these, what a mistake in our own code raises too; see `_is_own_bug`.
 _BUGS = (AssertionError, AttributeError, LookupError, TypeError)
@@ -85,14 +82,27 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise UnreadableFileError(path, Reason.VANISHED, "no such file") from error
     except PermissionError as error:
         raise UnreadableFileError(path, Reason.NO_PERMISSION, "may not be read") from error
-    except (MemoryError, Image.DecompressionBombError) as error:
+    except _with_loaded((MemoryError,), _BOMB) as error:
         raise TooLargeError(path, Reason.TOO_LARGE, f"{what} needs too much memory") from error
     except EOFError as error:
         raise UnreadableFileError(path, Reason.TRUNCATED, f"{what} ends too early") from error
-    except DECODER_ERRORS as error:
+    except _with_loaded(_DECODER_ERRORS, _OF_LIBRARIES) as error:
         if _is_own_bug(error):
             raise
         raise _damaged(path, what, error) from error
+
+
+def _with_loaded(
+    errors: tuple[type[BaseException], ...], of_libraries: Mapping[str, tuple[str, ...]]
+) -> tuple[type[BaseException], ...]:
+    """Return errors, and those of libraries that are loaded."""
+    loaded = (
+        getattr(sys.modules[module], name)
+        for module, names in of_libraries.items()
+        if module in sys.modules
+        for name in names
+    )
+    return (*errors, *loaded)
 
 
 def _is_own_bug(error: BaseException) -> bool:

@@ -2,20 +2,19 @@
 
 import math
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from medssl.errors import Reason, UnsupportedImageError
+from medssl.sources.cut import Cut
 from medssl.sources.decoded import Decoded, FileFacts
 from medssl.sources.mirax_files import is_mirax
 from medssl.sources.reading import reading, require_frame
@@ -27,42 +26,9 @@ from medssl.sources.slide_tiff import is_tiff_slide, open_tiff_pyramid
 from medssl.sources.sniff import sniff
 
 Places = NDArray[np.int64]
-ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
 _KEPT_OPEN = 8  # slides, in each thread: reading the pages of a large one takes as long as a tile
 _OPENED = threading.local()
-
-
-class Cut(NamedTuple):
-    """How slides are cut; written into the manifest's column `member`.
-
-    Attributes:
-        px: Side of a tile.
-        mpp: Microns per pixel of a tile.
-        assumed: Of slides that do not say theirs; None leaves such slides out. In the member of a
-            tile it stands only where it was needed.
-    """
-
-    px: int
-    mpp: float
-    assumed: float | None = None
-
-    @property
-    def member(self) -> str:
-        """The text in the manifest."""
-        end = "" if self.assumed is None else f" of {self.assumed:g} um{ASSUMED}"
-        return f"{self.px} px at {self.mpp:g} um{end}"
-
-    @classmethod
-    def parse(cls, member: str) -> Self:
-        """Read `member`."""
-        found = _MEMBER.fullmatch(member)
-        if found is None:
-            raise ValueError(f"expected how a slide is cut, got {member!r}")
-        return cls(int(found[1]), float(found[2]), float(found[3]) if found[3] else None)
-
-
-_MEMBER = re.compile(r"(\d+) px at ([\d.e+-]+) um(?: of ([\d.e+-]+) um assumed)?")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssl.sources.cut import TileWishes
 from medssl.sources.decoded import Decoded
-from medssl.sources.slide import Cut, Places, Slide
+from medssl.sources.slide import Places, Slide
 
 Shares = NDArray[np.float64]
 
@@ -21,21 +22,6 @@ _BINS = 256
 _LEAST_TISSUE = 1e-6  # of a tile: one without any is never wanted
 _MOST_INK = 0.05
 _LEAST_FOCUS = 0.05  # of the median of the slide
-
-
-class TileWishes(NamedTuple):
-    """Which tiles of a slide are wanted.
-
-    Attributes:
-        cut: How it is cut.
-        tissue: Share of tissue that a tile needs.
-    """
-
-    cut: Cut
-    tissue: float = 0.5
-
-
-USUAL_TILES = TileWishes(Cut(256, 0.5))
 
 
 class Tissue(NamedTuple):

@@ -15,7 +15,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medssl.sources.decoded import Decoded, Values
 
@@ -131,6 +130,8 @@ def _has_line(ink: Grey, mask: Mask) -> bool:
 
 def _letters(mask: Mask) -> NDArray[np.int64]:
     """Return top, bottom, left and right of the parts that are shaped like letters, by left."""
+    from scipy import ndimage  # noqa: PLC0415, takes a third of a second, and few files need it
+
     labels, count = ndimage.label(mask, structure=_EVERY_NEIGHBOUR)
     found = [
         (rows.start, rows.stop, columns.start, columns.stop)

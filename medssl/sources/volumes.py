@@ -17,7 +17,6 @@ _LOADERS: dict[str, Callable[[Path], VolumeSlices]] = {
     "metaimage": load_metaimage,
 }
 VOLUMES = tuple(_LOADERS)
-DETACHED = ("nrrd", "metaimage")  # their data may be in another file, whose changes nothing tells
 
 
 @contextmanager

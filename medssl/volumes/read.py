@@ -14,8 +14,7 @@ from medssl.errors import Reason, TooLargeError, UnreadableFileError, Unsupporte
 from medssl.intensity import rescaled
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.sources.decoded import Decoded, Values
-from medssl.sources.dicom_suv import Suv
+from medssl.sources.decoded import Decoded, Suv, Values
 from medssl.sources.open import open_image
 from medssl.volumes.geometry import Geometry, geometry_of_rows
 

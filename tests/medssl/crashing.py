@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medssl.identity import SiteKey
 from medssl.scanning import worker
+from medssl.scanning.outcome import Outcome
 from medssl.scanning.walk import Found
-from medssl.scanning.worker import Outcome
-from medssl.sources.slide_tissue import TileWishes
+from medssl.sources.cut import TileWishes
 
 
 def die_of(bad: frozenset[int], numbers: list[int]) -> list[int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ from medssl.config import DistillConfig, EmbedConfig, FinetuneConfig, PretrainCo
 from medssl.scanning.settings import ScanConfig
 from sslcore.cli import build_app
 from sslcore.config import Section, dump_config
+from tests.medssl.make import write_png
 
 
 def invoke(*words: object) -> Any:
@@ -90,6 +92,27 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_scan_of_files_that_have_not_changed_loads_no_reader(tmp_path: Path) -> None:
+    write_png(tmp_path / "in" / "a.png", np.eye(9, dtype=np.uint8))
+    words = ["scan", str(tmp_path / "in"), "--out", str(tmp_path / "manifest.parquet")]
+    script = (
+        "import sys\n"
+        "from medssl.cli import app\n"
+        "try:\n"
+        f"    app({words})\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "heavy = {'torch', 'pydicom', 'nibabel', 'scipy', 'tifffile', 'PIL', 'imagecodecs'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+        for _ in range(2)
+    )
+    assert "pydicom" in first.stderr
+    assert second.returncode == 0, second.stderr
 
 
 def test_everyday_options_win_over_the_file_and_assignments_over_both(

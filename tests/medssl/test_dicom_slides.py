@@ -24,10 +24,10 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
+from medssl.sources.cut import USUAL_TILES, Cut
 from medssl.sources.dicom_pixels import PixelSource
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, is_slide, open_slide, open_tiles
-from medssl.sources.slide_tissue import USUAL_TILES
+from medssl.sources.slide import is_slide, open_slide, open_tiles
 from tests.medssl.make import dataset, encode, ramp, write_dicom
 from tests.medssl.test_slides import SECRET, require_tiles, specimen
 

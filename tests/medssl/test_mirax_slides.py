@@ -22,9 +22,9 @@ from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found, current_stamp, walk
 from medssl.scanning.worker import read_file
 from medssl.sources import mirax_files
-from medssl.sources.slide import Cut, Slide, open_slide, open_tiles
+from medssl.sources.cut import Cut, TileWishes
+from medssl.sources.slide import Slide, open_slide, open_tiles
 from medssl.sources.slide_pyramid import read_region
-from medssl.sources.slide_tissue import TileWishes
 from tests.medssl.make_mirax import FILL, Mirax, halved
 from tests.medssl.test_slides import SECRET, run, specimen
 

@@ -13,13 +13,15 @@ from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import SCHEMA, read_manifest, rejected_path
 from medssl.scanning import scan as job
+from medssl.scanning import worker
+from medssl.scanning.outcome import Outcome
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.scanning.summary import ScanSummary
 from medssl.scanning.walk import Found
-from medssl.scanning.worker import Outcome, read_file
+from medssl.scanning.worker import read_file
 from sslcore.errors import ConfigError, OutputError
 from tests.medssl.make import colours, hospital, ramp, write_dicom, write_png
 
@@ -99,7 +101,7 @@ def test_an_unchanged_folder_is_not_opened_again(
         opened.extend(file.path for file in files)
         return [read_file(root, file, key) for file in files]
 
-    monkeypatch.setattr(job, "read_files", spy)
+    monkeypatch.setattr(worker, "read_files", spy)
     assert run(root, out).reused == 8
     assert opened == []
     assert read_manifest(out).rows.equals(before)
@@ -135,7 +137,7 @@ def test_an_interrupted_scan_keeps_what_it_has_and_leaves_the_old_manifest(
         return [read_file(root, file, key) for file in files]
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "read_files", interrupted)
+        patch.setattr(worker, "read_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(root, out)
     assert out.read_bytes() == before

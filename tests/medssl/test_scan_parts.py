@@ -18,7 +18,7 @@ from PIL import Image
 from medssl.errors import DataError
 from medssl.identity import SiteKey
 from medssl.manifest import read_manifest, rejected_path
-from medssl.scanning import scan as job
+from medssl.scanning import worker
 from medssl.scanning.parts import Parts
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.scan import scan
@@ -63,7 +63,7 @@ def test_a_decoder_that_does_not_end_costs_its_file(
 ) -> None:
     for name in ("a.png", "b slow.png", "c.png"):
         write_png(tmp_path / "in" / name, colours())
-    monkeypatch.setattr(job, "read_files", read_slowly)
+    monkeypatch.setattr(worker, "read_files", read_slowly)
     out = tmp_path / "manifest.parquet"
     scan(tmp_path / "in", out, ScanConfig(workers=1, file_seconds=1.5), key=KEY)
     assert read_manifest(out).rows["path"].to_list() == ["a.png", "c.png"]

@@ -30,11 +30,12 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
+from medssl.sources.cut import USUAL_TILES, Cut
 from medssl.sources.open import open_image
-from medssl.sources.slide import Cut, Slide, is_slide, open_slide, open_tiles
+from medssl.sources.slide import Slide, is_slide, open_slide, open_tiles
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import Level, read_region
-from medssl.sources.slide_tissue import USUAL_TILES, find_tissue, look
+from medssl.sources.slide_tissue import find_tissue, look
 from medssl.transforms.stain_normalisation import dye_amounts
 
 Pixels = NDArray[np.uint8]
