@@ -1,13 +1,15 @@
 """Every method on three data sets with one small network and one budget: does it learn?
 
 Run: python benchmarks/methods_learn.py [DATA ...] [--methods simclr ...] [--seeds 0 1 2] [--again]
+    [--images 30000]
 
 Each method sees 30,000 images, two views and more of each, with its own defaults, by a ResNet-10 of
-width 16; where a method hides patches, 10,000 by a small transformer, which takes about as long:
-five minutes on two cores, more or less. Beside it stand the same network before its first step and
-raw pixels, all judged by nearest neighbours and a linear probe on all labels of the training part:
-AUROC on test images. What is recorded with the same budget is not
-measured again unless asked for; a method that diverges or collapses is recorded as such.
+width 16; where a method hides patches, a third of them by a small transformer, which takes about as
+long: five minutes on two cores, more or less. Another number of images has a record of its own.
+Beside it stand the same network before its first step and raw pixels, all judged by nearest
+neighbours and a linear probe on all labels of the training part: AUROC on test images. What is
+recorded with the same budget is not measured again unless asked for; a method that diverges or
+collapses is recorded as such.
 """
 
 import argparse
@@ -25,7 +27,6 @@ from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart, run_med
 from sslcore.methods.registry import CONFIGS, METHODS
 
 IMAGES = 30_000
-IMAGES_OF_TRANSFORMERS = 10_000
 BATCH = 64
 SIZE = 28  # px
 JUDGES = {"knn": "Nearest neighbours", "linear_probe": "Linear probe"}
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
+    parser.add_argument("--images", type=int, default=IMAGES, help="that each method sees")
     wishes = parser.parse_args()
     unknown = set(wishes.tasks) - set(TASKS)
     if unknown:
@@ -72,26 +74,31 @@ def main() -> None:
             for method in wishes.methods:
                 if method in LABELLED and TASKS[name].split != "given":
                     continue  # it would be tested on images whose labels it saw
-                if wishes.again or not is_recorded(name, method, seed):
+                if wishes.again or not is_recorded(name, wishes.images, method, seed):
                     with tempfile.TemporaryDirectory() as folder:
-                        row = measure(name, method, seed, Path(folder))
-                    add(name, method, seed, row)
+                        row = measure(name, wishes.images, method, seed, Path(folder))
+                    add(name, wishes.images, method, seed, row)
 
 
-def recorded(name: str) -> dict[tuple[str, int], dict[str, Any]]:
+def title_of(name: str, images: int) -> str:
+    """Return what a record is named."""
+    return f"methods_learn_{name}" + ("" if images == IMAGES else f"_{images}")
+
+
+def recorded(name: str, images: int) -> dict[tuple[str, int], dict[str, Any]]:
     """Return what was measured with this budget, by method and seed."""
-    file = HERE / "results" / f"methods_learn_{name}.json"
+    file = HERE / "results" / f"{title_of(name, images)}.json"
     if not file.exists():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
-    if found["budget"] != budget():
+    if found["budget"] != budget(images):
         return {}
     return {(row["method"], row["seed"]): row for row in found["runs"]}
 
 
-def is_recorded(name: str, method: str, seed: int) -> bool:
+def is_recorded(name: str, images: int, method: str, seed: int) -> bool:
     """Tell whether a run was measured with the rate that the method has by default now."""
-    row = recorded(name).get((method, seed), {})
+    row = recorded(name, images).get((method, seed), {})
     return bool(row.get("adamw_rate") == adamw_rate(method))
 
 
@@ -102,27 +109,28 @@ def adamw_rate(method: str) -> float:
     return rate
 
 
-def budget() -> dict[str, int]:
+def budget(images: int) -> dict[str, int]:
     """Return what every method gets."""
     return {
-        "images": IMAGES,
-        "images_of_transformers": IMAGES_OF_TRANSFORMERS,
+        "images": images,
+        "images_of_transformers": images // 3,
         "batch": BATCH,
         "size_px": SIZE,
     }
 
 
-def add(name: str, method: str, seed: int, row: dict[str, Any]) -> None:
+def add(name: str, images: int, method: str, seed: int, row: dict[str, Any]) -> None:
     """Keep one run beside those that are recorded, and draw them."""
     row = {"method": method, "seed": seed, "adamw_rate": adamw_rate(method), **row}
-    rows = recorded(name) | {(method, seed): row}
+    rows = recorded(name, images) | {(method, seed): row}
     order = sorted(rows, key=lambda key: (METHODS.index(key[0]), key[1]))
-    found = {"data": TASKS[name].folder, "budget": budget(), "runs": [rows[key] for key in order]}
-    keep(f"methods_learn_{name}", found)
-    keep_chart(f"methods_learn_{name}", chart(found))
+    runs = [rows[key] for key in order]
+    found = {"data": TASKS[name].folder, "budget": budget(images), "runs": runs}
+    keep(title_of(name, images), found)
+    keep_chart(title_of(name, images), chart(found))
 
 
-def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
+def measure(name: str, images: int, method: str, seed: int, folder: Path) -> dict[str, Any]:
     """Pretrain and evaluate one method with its own defaults."""
     task = TASKS[name]
     manifest, run, result = (folder / each for each in ("manifest.parquet", "run", "result"))
@@ -132,8 +140,8 @@ def measure(name: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
         if method in MASKED
         else ("backbone.width=16", "backbone.stem=medium")
     )
-    images = IMAGES_OF_TRANSFORMERS if method in MASKED else IMAGES
-    settings = (*network, *task.views, f"run.steps={images // BATCH}", "run.device=cpu")
+    steps = budget(images)["images_of_transformers" if method in MASKED else "images"] // BATCH
+    settings = (*network, *task.views, f"run.steps={steps}", "run.device=cpu")
     try:
         run_medssl(
             *("pretrain", manifest, "--out", run, "--method", method, "--seed", seed),
