@@ -40,14 +40,14 @@ def photo_pages(path: Path, tiff: TiffFile) -> dict[int, Any]:
     pages: dict[int, Any] = {}
     page: Any
     for page in tiff.pages:
-        found = _LEVEL.match(page.description)
-        if found is None or not page.is_tiled:
-            continue
-        level = int(found[1])
-        if level in pages or page.imagedepth != 1 or max(_numbers(page, _PLANES), default=1) > 1:
+        found = _LEVEL.match(page.description) if page.is_tiled else None
+        level = int(found[1]) if found else None
+        is_stack = level in pages or (found is not None and page.imagedepth != 1)
+        if is_stack or max(_numbers(page, _PLANES), default=1) > 1:
             detail = "a slide of several focal planes; keep one"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-        pages[level] = page
+        if level is not None:
+            pages[level] = page
     if 0 not in pages:
         raise UnreadableFileError(path, Reason.NO_PIXELS, "a slide without level 0")
     return dict(sorted(pages.items()))

@@ -22,7 +22,8 @@ class Bif:
     Attributes:
         photos: `[down, across, rows, columns, 3]`.
         mpp: `ScanRes`, as text; None leaves it out.
-        encoded: `ScanRes` once more, at level 0.
+        encoded: `ScanRes` once more, at level 0; None leaves out all of the scanner's element, as
+            newer ones do.
         levels: Their numbers, in the order of the file.
         padded: Pixels that coarser levels jut out.
         planes: `Z-layers`.
@@ -100,10 +101,10 @@ class Bif:
             '<TileJointInfo FlagJoined="1" Confidence="100" Direction="LEFT" Tile1="1" Tile2="2"'
             ' OverlapX="24" OverlapY="0"/>'
         )
+        scanner = self._scanner(self.encoded) if self.encoded else ""
         return (
             f'<?xml version="1.0"?><EncodeInfo Ver=\'2\'><SlideInfo BaseName="{self.secret}">'
-            f"{self._scanner(self.encoded)}</SlideInfo><SlideStitchInfo>{joint * 20}"
-            "</SlideStitchInfo></EncodeInfo>"
+            f"{scanner}</SlideInfo><SlideStitchInfo>{joint * 20}</SlideStitchInfo></EncodeInfo>"
         )
 
 
