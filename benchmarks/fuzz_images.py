@@ -18,13 +18,17 @@ from typing import Any
 
 from record import HERE, keep
 
-from tests.medssl import test_dicom_slides, test_slides
+from tests.medssl import test_bif_slides, test_dicom_slides, test_slides
 from tests.medssl.test_fuzz import FORMATS, sample
 
 FOUND = Path("fuzz_found")
 SECONDS = 3600
 _LIMITS = ("-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1")
-_SLIDES = {"slide": test_slides.slide_bytes, "dicom slide": test_dicom_slides.slide_bytes}
+_SLIDES = {
+    "slide": test_slides.slide_bytes,
+    "dicom slide": test_dicom_slides.slide_bytes,
+    "bif slide": test_bif_slides.slide_bytes,
+}
 
 
 def main() -> int:

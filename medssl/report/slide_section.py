@@ -56,7 +56,8 @@ def slide_sections(inputs: Inputs, report: ReportConfig) -> list[Section]:
 def _sheet(shown: list[_Shown]) -> Sheet:
     caption = (
         "Left: the slide; what is pale has no row in the manifest, as it shows glass or ink, is out"
-        " of focus, or is left out by the split. Right: tiles from its middle."
+        " of focus, lies where photos overlap, or is left out by the split. Right: tiles from its"
+        " middle."
     )
     return Sheet(caption, "Slide", "Tiles", tuple(item.strip for item in shown))
 
@@ -120,7 +121,7 @@ def _overview(slide: Slide, frames: NDArray[np.int32]) -> NDArray[np.uint8]:
     rows, columns = slide.edges(*overview.shape[:2])
     is_pale = np.ones(overview.shape[:2], np.bool_)
     for row, column in zip(*np.divmod(frames, slide.grid[1]), strict=True):
-        is_pale[rows[row] : rows[row + 1], columns[column] : columns[column + 1]] = False
+        is_pale[slice(*rows[row]), slice(*columns[column])] = False
     overview[is_pale] += _PALE * (255 - overview[is_pale])
     free = [max(overview.shape[:2]) - side for side in overview.shape[:2]]
     margins = [(each // 2, each - each // 2) for each in free]  # as glass, not as night

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from medssl.errors import Reason, UnsupportedImageError
@@ -19,13 +18,13 @@ from medssl.sources.decoded import Decoded, FileFacts
 from medssl.sources.mirax_files import is_mirax
 from medssl.sources.reading import reading, require_frame
 from medssl.sources.slide_dicom import open_dicom_pyramid
+from medssl.sources.slide_grid import Along, Places
 from medssl.sources.slide_mirax import open_mirax_pyramid
 from medssl.sources.slide_pyramid import Level, NearTiles, Pixels, Pyramid, read_region
 from medssl.sources.slide_series import FITTING, is_dicom_slide
 from medssl.sources.slide_tiff import is_tiff_slide, open_tiff_pyramid
 from medssl.sources.sniff import sniff
 
-Places = NDArray[np.int64]
 _COARSER = 1.25  # times the wanted microns per pixel, up to which a slide is still enlarged
 _KEPT_OPEN = 8  # slides, in each thread: reading the pages of a large one takes as long as a tile
 _OPENED = threading.local()
@@ -41,6 +40,8 @@ class Slide:
         cut: How it is cut; `assumed` only where it is needed.
         mpp: Microns per pixel of the slide.
         about: What the file says of itself.
+        photo: Rows and columns of the photos that it is made of, within which tiles lie; None if it
+            is one picture.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Slide:
     cut: Cut
     mpp: float
     about: FileFacts
+    photo: tuple[int, int] | None = None
     _near: NearTiles = field(default_factory=NearTiles, repr=False)
 
     @property
@@ -61,10 +63,19 @@ class Slide:
         return self.cut.px * self.cut.mpp / self.mpp
 
     @cached_property
+    def along(self) -> tuple[Along, Along]:
+        """Where tiles lie, down and across."""
+        whole, unit = self.levels[0], self._level.factor
+        rows, columns = self.photo or (None, None)
+        return (
+            Along.of(self.step, whole.rows, rows, unit),
+            Along.of(self.step, whole.columns, columns, unit),
+        )
+
+    @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tiles that lie wholly in the slide."""
-        whole = self.levels[0]
-        return int(whole.rows / self.step), int(whole.columns / self.step)
+        """Rows and columns of tiles that lie wholly in the slide, and in a photo."""
+        return self.along[0].tiles, self.along[1].tiles
 
     def decode(self, frame: int) -> Decoded:
         """Return one tile."""
@@ -76,15 +87,14 @@ class Slide:
 
     def tile(self, row: int, column: int) -> Pixels:
         """Return a tile, `[px, px, 3]`."""
-        level = self._level_for(self.cut.mpp / self.mpp)
-        side = self.step / level.factor
-        box = (row * side, column * side, (row + 1) * side, (column + 1) * side)
-        top, left = math.floor(box[0]), math.floor(box[1])
-        bottom = min(math.ceil(box[2]), level.rows)
-        right = min(math.ceil(box[3]), level.columns)
-        region = read_region(self.path, level, (top, left, bottom, right), self._near)
-        inside = (box[1] - left, box[0] - top, box[3] - left, box[2] - top)
-        inside = (inside[0], inside[1], min(inside[2], right - left), min(inside[3], bottom - top))
+        level = self._level
+        down = self.along[0].span(row, level, level.rows)
+        across = self.along[1].span(column, level, level.columns)
+        box = (down.first, across.first, down.last, across.last)
+        region = read_region(self.path, level, box, self._near)
+        begin = across.begin - across.first, down.begin - down.first
+        end = across.end - across.first, down.end - down.first
+        inside = (*begin, min(end[0], region.shape[1]), min(end[1], region.shape[0]))
         size = (self.cut.px, self.cut.px)
         image = Image.fromarray(region).resize(size, Image.Resampling.BILINEAR, box=inside)
         return np.asarray(image)
@@ -115,16 +125,16 @@ class Slide:
             columns: Likewise.
 
         Returns:
-            One place more than there are tiles, px.
+            `[tiles, 2]` each, px.
         """
         whole = self.levels[0]
-        down = self._edges_along(self.grid[0], rows, whole.rows)
-        return down, self._edges_along(self.grid[1], columns, whole.columns)
+        down, across = self.along
+        return down.edges(rows, whole.rows), across.edges(columns, whole.columns)
 
-    def _edges_along(self, count: int, side: int, whole: int) -> Places:
-        places = np.arange(count + 1) * self.step * (side / whole)
-        edges: Places = np.rint(places).astype(np.int64).clip(0, side)
-        return edges
+    @cached_property
+    def _level(self) -> Level:
+        """The level that tiles are read from."""
+        return self._level_for(self.cut.mpp / self.mpp)
 
     def _level_for(self, factor: float) -> Level:
         """Return the smallest level that still has all that is wanted at `factor`."""
@@ -172,19 +182,37 @@ def open_slide(path: Path, cut: Cut, *, beside: bool = True) -> Iterator[Slide]:
     Raises:
         UnreadableFileError: Damaged.
         UnsupportedImageError: It says no microns per pixel and none are assumed, it is coarser than
-            wanted, its pixels are no 8-bit colours, it is the label or an overview, or it is of a
-            format without a reader here.
+            wanted, its photos are smaller than a tile, its pixels are no 8-bit colours, it is the
+            label or an overview, or it is of a format without a reader here.
         TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
     """
-    with _open_pyramid(path, beside=beside) as (levels, told, about):
-        mpp = told or cut.assumed
+    with _open_pyramid(path, beside=beside) as pyramid:
+        mpp = pyramid.mpp or cut.assumed
         if mpp is None:
             detail = "a slide without microns per pixel; --set slide_mpp=0.25 assumes them"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
         if mpp > _COARSER * cut.mpp:
             detail = f"a slide of {mpp:.3g} microns per pixel, coarser than the {cut.mpp:g} wanted"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-        yield Slide(path, levels, cut if told is None else cut._replace(assumed=None), mpp, about)
+        cut = cut if pyramid.mpp is None else cut._replace(assumed=None)
+        slide = Slide(path, pyramid.levels, cut, mpp, pyramid.facts, pyramid.photo)
+        if pyramid.photo is not None:
+            _require_fitting(slide, *pyramid.photo)
+        yield slide
+
+
+def _require_fitting(slide: Slide, rows: int, columns: int) -> None:
+    """Raise if a photo is smaller than a tile."""
+    least = min(rows, columns)
+    if slide.step <= least:
+        return
+    most = int(least * slide.mpp / slide.cut.mpp)
+    most -= most * slide.cut.mpp / slide.mpp > least  # by the last bit
+    detail = (
+        f"a slide of overlapping photos, {rows} x {columns} px of {slide.mpp:.4g} microns, into"
+        f" which no tile of {slide.cut.member} fits; --set tile_px={most} does"
+    )
+    raise UnsupportedImageError(slide.path, Reason.UNSUPPORTED, detail)
 
 
 def is_slide(path: Path, kind: str) -> bool:

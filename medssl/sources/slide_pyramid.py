@@ -80,11 +80,14 @@ class Pyramid(NamedTuple):
         levels: The slide itself first.
         mpp: Its microns per pixel; None if the file does not say them.
         facts: What holds for the whole file.
+        photo: Rows and columns, px of the slide, of the photos that stand side by side in it though
+            they overlap; None if it is one picture.
     """
 
     levels: tuple[Level, ...]
     mpp: float | None
     facts: FileFacts
+    photo: tuple[int, int] | None = None
 
 
 class NearTiles:

@@ -1,4 +1,4 @@
-"""Whole slides in TIFF: Aperio SVS, Hamamatsu NDPI, Leica SCN, Philips and plain pyramidal TIFF.
+"""Whole slides in TIFF: Aperio SVS, Hamamatsu NDPI, Leica SCN, Philips, BIF, and plain pyramids.
 
 As tifffile knows them. Only the levels of the slide itself are read: its label and its overview,
 which may show a name, are never looked at.
@@ -6,6 +6,7 @@ which may show a name, are never looked at.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tifffile import TiffFile
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import reading
+from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
@@ -50,24 +52,34 @@ def open_tiff_pyramid(path: Path) -> Iterator[Pyramid]:
                 name = UNREAD_SLIDES[min(unread)]
                 detail = f"a slide in {name}; convert it to DICOM or pyramidal TIFF"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-            levels = _read_levels(path, tiff)
-            told = microns_per_pixel(tiff)
-        yield Pyramid(levels, told, FileFacts(frames=1))
+            pyramid = _photos(path, tiff) if "bif" in tiff.flags else _seamless(path, tiff)
+        yield pyramid
 
 
-def _read_levels(path: Path, tiff: TiffFile) -> tuple[Level, ...]:
+def _photos(path: Path, tiff: TiffFile) -> Pyramid:
+    pages = photo_pages(path, tiff)
+    stored = [replace(_level(path, page), factor=2.0**level) for level, page in pages.items()]
+    levels = tuple(shrunk_photos(path, stored))
+    photo = levels[0].tile_rows, levels[0].tile_columns
+    return Pyramid(levels, scan_resolution(path, tiff), FileFacts(frames=1), photo)
+
+
+def _seamless(path: Path, tiff: TiffFile) -> Pyramid:
     if not tiff.series:
         raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
     pages: list[Any] = [level.keyframe for level in tiff.series[0].levels]
     if not pages[0].is_tiled:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
-    return tuple(_level(path, page, pages[0].imagewidth) for page in pages if page.is_tiled)
+    levels = [_level(path, page) for page in pages if page.is_tiled]
+    whole = levels[0].columns
+    shrunk = tuple(replace(level, factor=whole / level.columns) for level in levels)
+    return Pyramid(shrunk, microns_per_pixel(tiff), FileFacts(frames=1))
 
 
-def _level(path: Path, page: Any, whole: Any) -> Level:
+def _level(path: Path, page: Any) -> Level:
     """Check what a page says of its tiles, which damage can make anything."""
     sides = (page.imagelength, page.imagewidth, page.tilelength, page.tilewidth)
-    if not all(isinstance(side, int) for side in (*sides, whole)):
+    if not all(isinstance(side, int) for side in sides):
         raise UnreadableFileError(path, Reason.CORRUPT, "sides that are none")
     count = count_tiles(path, *sides)
     tables = (page.dataoffsets, page.databytecounts)
@@ -75,7 +87,7 @@ def _level(path: Path, page: Any, whole: Any) -> Level:
         raise UnreadableFileError(path, Reason.CORRUPT, "tiles without a place")
     if page.samplesperpixel < 3 or page.dtype != np.uint8:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
-    return Level(*sides, whole / page.imagewidth, partial(_decode_tile, path, page))
+    return Level(*sides, 1.0, partial(_decode_tile, path, page))
 
 
 def _is_count(value: object) -> bool:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from medssl.sources.cut import TileWishes
 from medssl.sources.decoded import Decoded
-from medssl.sources.slide import Places, Slide
+from medssl.sources.slide import Slide
+from medssl.sources.slide_grid import Places
 
 Shares = NDArray[np.float64]
 
@@ -63,7 +64,9 @@ def find_tissue(slide: Slide) -> Tissue:
     Source:
         Otsu, "A threshold selection method from gray-level histograms", IEEE SMC 1979.
     """
-    overview = slide.overview(min(_MOST, _PER_TILE * max(slide.grid)))
+    whole = slide.levels[0]
+    tiles = int(max(whole.rows, whole.columns) / slide.step)
+    overview = slide.overview(min(_MOST, _PER_TILE * tiles))
     ink, stained = look(overview)
     edges = slide.edges(*ink.shape)
     return Tissue(*(_shares(mask, *edges) for mask in (stained, ink)))
@@ -129,7 +132,8 @@ def _otsu(values: NDArray[np.float32]) -> float:
 def _shares(mask: NDArray[np.bool_], rows: Places, columns: Places) -> Shares:
     """Return the mean of the mask in each tile; see `Slide.edges`."""
     sums = np.pad(mask.cumsum(axis=0).cumsum(axis=1).astype(np.float64), ((1, 0), (1, 0)))
-    inside = np.diff(np.diff(sums[np.ix_(rows, columns)], axis=0), axis=1)
+    down = sums[rows[:, 1]] - sums[rows[:, 0]]
+    inside = down[:, columns[:, 1]] - down[:, columns[:, 0]]
     areas = np.outer(np.diff(rows), np.diff(columns))
     shares: Shares = np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
     return shares

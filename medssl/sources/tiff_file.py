@@ -8,9 +8,8 @@ from tifffile import TiffFile
 
 from medssl.sources.reading import reading
 
-SLIDES = frozenset(("svs", "ndpi", "scn", "philips"))  # as tifffile names them
+SLIDES = frozenset(("svs", "ndpi", "scn", "philips", "bif"))  # as tifffile names them
 UNREAD_SLIDES = {  # slides without a reader here, and what they are called
-    "bif": "Ventana BIF, whose tiles overlap by amounts that no reader here puts right",
     "qpi": "PerkinElmer QPTIFF",
     "avs": "Argos AVS",
     "ndtiff": "NDTiff",

@@ -365,14 +365,11 @@ def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
 
 
 def test_slides_without_a_reader_say_the_way_out(tmp_path: Path) -> None:
-    xmp = (700, 1, 9, b"<iScan />", False)
-    ventana = {"software": "ScanOutputManager 1.1", "extratags": [xmp]}
-    described = "level=0 mag=20 quality=95"
-    bif = write_slide(tmp_path / "a.bif", specimen(), description=described, **ventana)
-    with pytest.raises(IngestError) as caught, open_slide(bif, USUAL_TILES.cut):
+    qpi = write_slide(tmp_path / "a.qptiff", specimen(), software="PerkinElmer-QPI")
+    with pytest.raises(IngestError) as caught, open_slide(qpi, USUAL_TILES.cut):
         pass
     assert caught.value.reason == Reason.UNSUPPORTED
-    assert "Ventana BIF" in caught.value.detail
+    assert "PerkinElmer QPTIFF" in caught.value.detail
     assert "convert it" in caught.value.detail
 
 
