@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.masks.dicom_objects import Structures, open_structures
+from medssl.masks.dicom_objects import open_structures
 from medssl.masks.slices import Slice
+from medssl.masks.structures import Structures
 from medssl.masks.values import ValueFiles, Values, name_of
 from medssl.sources.local import local_file
 from medssl.sources.place import Plane
@@ -24,7 +25,7 @@ from sslcore.console import Progress
 
 ANY = "structure"  # the class of whatever is marked, where nobody asks for more
 MOST_CLASSES = 32
-_OBJECTS = 64  # DICOM objects in memory
+_OBJECT_BYTES = 1 << 30  # of DICOM objects in memory
 _COLUMNS = (
     "path", "frame", "frames", "rows", "columns", "plane",
     "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "masks",
@@ -63,6 +64,7 @@ class MaskReader:
         self._files = ValueFiles()
         self._links = _links(known if known is not None else manifest.slices, manifest)
         self._objects: dict[str, Structures | IngestError] = {}
+        self._held = 0  # bytes of these
         self._kinds: dict[str, bool] = {}
         self.loose: dict[str, int] = {}  # frames and contours of objects that are in no image
 
@@ -88,21 +90,20 @@ class MaskReader:
             return self._files.read(self._root / decode_path(image.masks[0]), image)
         marked = np.zeros(image.shape, np.int64)
         for path in image.masks:
-            drawn = self._object(path).draw(image)
+            drawn = self._object(path).draw(image, self._wanted)
             for name, pixels in drawn.items():
-                if not self._wanted:
-                    marked[pixels] = 1
-                elif name in self._wanted:
-                    own = self._wanted.index(name) + 1
-                    marked[pixels] = np.maximum(marked[pixels], own)
+                own = self._wanted.index(name) + 1 if self._wanted else 1
+                marked[pixels] = np.maximum(marked[pixels], own)
         return marked
 
     def _object(self, path: str) -> Structures:
         """Read a DICOM object once; those of the last series stay in memory."""
         if path not in self._objects:
-            while len(self._objects) >= _OBJECTS:
-                self._objects.pop(next(iter(self._objects)))
-            self._objects[path] = self._read_object(path)
+            found = self._read_object(path)
+            while self._objects and self._held > _OBJECT_BYTES - _size(found):
+                self._held -= _size(self._objects.pop(next(iter(self._objects))))
+            self._objects[path] = found
+            self._held += _size(found)
         found = self._objects[path]
         if isinstance(found, IngestError):
             raise found
@@ -236,6 +237,10 @@ def _slice(row: Sequence[Any]) -> Slice:
     path, frame, frames, rows, columns, sides, *spacing, masks = row
     plane = sides and Plane(*(tuple(sides[at : at + 3]) for at in (0, 3, 6)))
     return Slice(path, frame, frames, rows, columns, plane, tuple(spacing), tuple(masks or ()))
+
+
+def _size(read: Structures | IngestError) -> int:
+    return read.held if isinstance(read, Structures) else 0
 
 
 def _is_dicom(path: Path) -> bool:
