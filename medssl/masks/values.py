@@ -86,7 +86,7 @@ def _whole(path: Path, decoded: Decoded) -> Values:
         values = values * decoded.rescale.slope + decoded.rescale.intercept
     whole = np.rint(values)
     if not np.isfinite(values).all() or (np.abs(values - whole) > _WHOLE).any():
-        raise _unfit(path, "a mask of other values than whole numbers")
+        raise _unfit(path, "a mask of other values than whole numbers; save it as integers")
     if whole.min() < 0 or whole.max() > _HIGHEST:
         raise _unfit(path, "a mask of values below 0, or beyond 24 bit")
     return whole.astype(np.int64)
