@@ -70,8 +70,8 @@ def fuzz(name: str, seconds: float, corpus: Path) -> dict[str, Any]:
     (corpus / "seed").write_bytes(seed)
     folder = FOUND / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
-    end, executions, ended = time.monotonic() + seconds, 0, 0
-    while (left := int(end - time.monotonic())) > 0:
+    begin, executions, ended = time.monotonic(), 0, 0
+    while (left := int(begin + seconds - time.monotonic())) > 0:
         command = [sys.executable, str(HERE / "fuzz_reader.py"), name, str(folder), str(corpus)]
         options = (*_LIMITS, f"-max_len={2 * len(seed)}", f"-max_total_time={left}")
         kept = f"-artifact_prefix={folder}/"
@@ -88,7 +88,7 @@ def fuzz(name: str, seconds: float, corpus: Path) -> dict[str, Any]:
     other = [path.name for path in folder.iterdir() if path.name not in (*bugs, *slow)]
     found = {"reader_bug": len(bugs), "over_60_seconds": len(slow), "ended_the_process": len(other)}
     return {
-        "seconds": round(seconds, 1),
+        "seconds": round(time.monotonic() - begin, 1),
         "executions": executions,
         "inputs_kept": len(list(corpus.iterdir())),
         "found": found,

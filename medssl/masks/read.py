@@ -25,6 +25,7 @@ from sslcore.console import Progress
 
 ANY = "structure"  # the class of whatever is marked, where nobody asks for more
 MOST_CLASSES = 32
+_MOST_VALUES = 4096  # of all masks; so many are no masks, and pictures fill the memory
 _OBJECT_BYTES = 1 << 30  # of DICOM objects in memory
 _COLUMNS = (
     "path", "frame", "frames", "rows", "columns", "plane",
@@ -125,15 +126,20 @@ class MaskReader:
         """
         progress.expect(len(self._samples), unit="masks")
         present: list[frozenset[int] | None] = []
+        every: set[int] = set()
         failures: Counter[str] = Counter()
         for index in range(len(self._samples)):
             try:
-                present.append(frozenset(np.unique(self.values(index)).tolist()) - {0})
+                held = frozenset(np.unique(self.values(index)).tolist()) - {0}
+                present.append(held)
+                every |= held
             except IngestError as error:
                 failures[error.detail] += 1
                 present.append(None)
             progress.advance()
-        found = sorted(frozenset().union(*(each for each in present if each is not None)))
+            if len(every) > _MOST_VALUES and not (self._binary or self._wanted):
+                raise _too_many(f"more than {_MOST_VALUES}")
+        found = sorted(every)
         if len(set(self._kinds.values())) == 2:
             raise DataError("some images have masks beside them, others DICOM objects: scan apart")
         is_named = True in self._kinds.values()
@@ -165,10 +171,7 @@ class MaskReader:
         if self._binary:
             return Classes((ANY,), (tuple(value for _, value in chosen),))
         if len(chosen) > MOST_CLASSES:
-            raise DataError(
-                f"the masks hold {len(chosen)} values: numbers of objects, or not exact? Take all"
-                " of them as one class with --binary, or name some with --structure"
-            )
+            raise _too_many(str(len(chosen)))
         return Classes(tuple(name for name, _ in chosen), tuple((value,) for _, value in chosen))
 
     def _is_object(self, path: str) -> bool:
@@ -213,6 +216,13 @@ class Survey:
     failures: dict[str, int]
     classes: Classes
     loose: int
+
+
+def _too_many(count: str) -> DataError:
+    return DataError(
+        f"the masks hold {count} values: numbers of objects, not exact, or pictures that are no"
+        " masks? Take all of them as one class with --binary, or name some with --structure"
+    )
 
 
 def _own_parts(manifest: Manifest) -> list[list[tuple[Any, ...]]]:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as Items
 
-from medssl.errors import IngestError, SegmentationError, TooLargeError, UnreadableFileError
+from medssl.errors import (
+    DataError,
+    IngestError,
+    SegmentationError,
+    TooLargeError,
+    UnreadableFileError,
+)
 from medssl.masks import read as mask_reading
 from medssl.masks import structures
 from medssl.masks.dicom_objects import open_structures
@@ -27,7 +33,7 @@ from tests.medssl.make_masks import (
     write_segmentation,
     write_structure_set,
 )
-from tests.medssl.test_masks import blobs, box, corners, masked, scanned
+from tests.medssl.test_masks import blobs, box, corners, masked, scanned, survey, write_pair
 from tests.medssl.test_masks_fuzz import image
 
 SQUARE = [(2.5, 1.5), (2.5, 12.5), (9.5, 12.5), (9.5, 1.5)]
@@ -296,6 +302,16 @@ def test_a_structure_set_without_contours_says_so(tmp_path: Path) -> None:
 
 
 # values
+
+
+def test_pictures_that_are_no_masks_end_the_survey_early(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        write_pair(tmp_path / "in", name, rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
+    manifest = masked(scanned(tmp_path / "in", masks="masks/{stem}_m.png"))
+    with pytest.raises(DataError, match=r"more than 4096 values.*pictures that are no masks"):
+        survey(manifest)
+    assert survey(manifest, binary=True).classes.names == ("structure",)
 
 
 def nifti_values(path: Path, **image: Any) -> NDArray[np.int64]:
