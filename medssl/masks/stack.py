@@ -31,9 +31,10 @@ class Stack:
             normals.round(4), axis=0, return_index=True, return_inverse=True, return_counts=True
         )
         self._normals, self._axes, self._axis = normals, normals[first], axis.reshape(-1)
-        self._usual = int(counts.argmax()) if len(counts) else 0
         self._heights = (positions * normals).sum(1)
-        self.step = self._least_step(positions)
+        usual = self._axes[counts.argmax()] if len(counts) else np.zeros(3)
+        self._is_usual = np.abs(normals @ usual) > _PARALLEL
+        self.step = self._least_step(positions @ usual)
 
     def at(
         self, plane: Plane, shape: tuple[int, int], spacing: tuple[float, float] | None
@@ -92,14 +93,13 @@ class Stack:
         turned = turned - turned.T  # twice the area, projected
         normal = np.array([turned[1, 2], turned[2, 0], turned[0, 1]])
         found = (np.abs(self._axes @ normal) > _PARALLEL * np.linalg.norm(normal))[self._axis]
-        return np.asarray(found if found.any() else self._axis == self._usual)
+        return np.asarray(found if found.any() else self._is_usual)
 
-    def _least_step(self, positions: Floats) -> float:
-        """Look among the slices that are parallel to most."""
+    def _least_step(self, heights: Floats) -> float:
+        """Look among the slices that are parallel to most, at these heights, mm."""
         if not self._images:
             return 1.0
         across, *along = self._images[0].spacing_mm
-        usual = positions[self._axis == self._usual] @ self._axes[self._usual]
-        gaps = np.diff(np.sort(usual))
+        gaps = np.diff(np.sort(heights[self._is_usual]))
         gaps = gaps[gaps > _SAME_PLACE * min(each for each in along if each)]
         return float(gaps.min()) if len(gaps) else across or 1.0

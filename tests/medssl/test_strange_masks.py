@@ -172,6 +172,20 @@ def test_objects_that_do_not_fit_into_memory_together_are_read_again(
         assert len(opened) == times
 
 
+def test_an_error_that_comes_for_every_slice_does_not_grow(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "s")
+    path = write_segmentation(root / "a", {"a": blobs()[0]})
+    path.write_bytes(path.read_bytes()[:-9])
+    reader = MaskReader(masked(scanned(root)), (), binary=False)
+    lengths = []
+    for row in range(SHAPE[0]):
+        with pytest.raises(UnreadableFileError) as caught:
+            reader.values(row)
+        lengths.append(len(caught.traceback))
+    assert len(set(lengths)) == 1
+
+
 # structure sets
 
 
