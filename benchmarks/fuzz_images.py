@@ -48,7 +48,8 @@ def main() -> int:
         results = {name: fuzz(name, seconds / len(names), Path(corpus) / name) for name in names}
     every = _kept_before() | results
     totals = {
-        word: sum(each[word] for each in every.values()) for word in ("seconds", "executions")
+        word: round(sum(each[word] for each in every.values()), 1)
+        for word in ("seconds", "executions")
     }
     keep("fuzz_images", {**totals, "formats": every})
     return 1 if any(sum(result["found"].values()) for result in results.values()) else 0
