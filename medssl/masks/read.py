@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from medssl.errors import DataError, IngestError, Reason, UnsupportedImageError
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.masks.dicom_objects import Structures, open_structures
+from medssl.masks.dicom_objects import open_structures
 from medssl.masks.slices import Slice
+from medssl.masks.structures import Structures
 from medssl.masks.values import ValueFiles, Values, name_of
 from medssl.sources.local import local_file
 from medssl.sources.place import Plane
@@ -24,7 +25,8 @@ from sslcore.console import Progress
 
 ANY = "structure"  # the class of whatever is marked, where nobody asks for more
 MOST_CLASSES = 32
-_OBJECTS = 64  # DICOM objects in memory
+_MOST_VALUES = 4096  # of all masks; so many are no masks, and pictures fill the memory
+_OBJECT_BYTES = 1 << 30  # of DICOM objects in memory
 _COLUMNS = (
     "path", "frame", "frames", "rows", "columns", "plane",
     "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "masks",
@@ -63,6 +65,7 @@ class MaskReader:
         self._files = ValueFiles()
         self._links = _links(known if known is not None else manifest.slices, manifest)
         self._objects: dict[str, Structures | IngestError] = {}
+        self._held = 0  # bytes of these
         self._kinds: dict[str, bool] = {}
         self.loose: dict[str, int] = {}  # frames and contours of objects that are in no image
 
@@ -88,31 +91,31 @@ class MaskReader:
             return self._files.read(self._root / decode_path(image.masks[0]), image)
         marked = np.zeros(image.shape, np.int64)
         for path in image.masks:
-            drawn = self._object(path).draw(image)
+            drawn = self._object(path).draw(image, self._wanted)
             for name, pixels in drawn.items():
-                if not self._wanted:
-                    marked[pixels] = 1
-                elif name in self._wanted:
-                    own = self._wanted.index(name) + 1
-                    marked[pixels] = np.maximum(marked[pixels], own)
+                own = self._wanted.index(name) + 1 if self._wanted else 1
+                marked[pixels] = np.maximum(marked[pixels], own)
         return marked
 
     def _object(self, path: str) -> Structures:
         """Read a DICOM object once; those of the last series stay in memory."""
         if path not in self._objects:
-            while len(self._objects) >= _OBJECTS:
-                self._objects.pop(next(iter(self._objects)))
-            self._objects[path] = self._read_object(path)
+            found = self._read_object(path)
+            while self._objects and self._held > _OBJECT_BYTES - _size(found):
+                self._held -= _size(self._objects.pop(next(iter(self._objects))))
+            self._objects[path] = found
+            self._held += _size(found)
         found = self._objects[path]
         if isinstance(found, IngestError):
-            raise found
+            raise found.with_traceback(None)  # which would grow, and hold what was read
         return found
 
     def _read_object(self, path: str) -> Structures | IngestError:
         try:
             read = open_structures(self._root / decode_path(path), self._links.get(path, []))
         except IngestError as error:
-            return error
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         self.loose[path] = read.loose
         return read
 
@@ -124,15 +127,20 @@ class MaskReader:
         """
         progress.expect(len(self._samples), unit="masks")
         present: list[frozenset[int] | None] = []
+        every: set[int] = set()
         failures: Counter[str] = Counter()
         for index in range(len(self._samples)):
             try:
-                present.append(frozenset(np.unique(self.values(index)).tolist()) - {0})
+                held = frozenset(np.unique(self.values(index)).tolist()) - {0}
+                present.append(held)
+                every |= held
             except IngestError as error:
                 failures[error.detail] += 1
                 present.append(None)
             progress.advance()
-        found = sorted(frozenset().union(*(each for each in present if each is not None)))
+            if len(every) > _MOST_VALUES and not (self._binary or self._wanted):
+                raise _too_many(f"more than {_MOST_VALUES}")
+        found = sorted(every)
         if len(set(self._kinds.values())) == 2:
             raise DataError("some images have masks beside them, others DICOM objects: scan apart")
         is_named = True in self._kinds.values()
@@ -164,10 +172,7 @@ class MaskReader:
         if self._binary:
             return Classes((ANY,), (tuple(value for _, value in chosen),))
         if len(chosen) > MOST_CLASSES:
-            raise DataError(
-                f"the masks hold {len(chosen)} values: numbers of objects, or not exact? Take all"
-                " of them as one class with --binary, or name some with --structure"
-            )
+            raise _too_many(str(len(chosen)))
         return Classes(tuple(name for name, _ in chosen), tuple((value,) for _, value in chosen))
 
     def _is_object(self, path: str) -> bool:
@@ -214,6 +219,13 @@ class Survey:
     loose: int
 
 
+def _too_many(count: str) -> DataError:
+    return DataError(
+        f"the masks hold {count} values: numbers of objects, not exact, or pictures that are no"
+        " masks? Take all of them as one class with --binary, or name some with --structure"
+    )
+
+
 def _own_parts(manifest: Manifest) -> list[list[tuple[Any, ...]]]:
     """Return the slices whose masks make that of a sample: of a slab that in the middle."""
     if manifest.slices is None or manifest.slab > 1:
@@ -236,6 +248,10 @@ def _slice(row: Sequence[Any]) -> Slice:
     path, frame, frames, rows, columns, sides, *spacing, masks = row
     plane = sides and Plane(*(tuple(sides[at : at + 3]) for at in (0, 3, 6)))
     return Slice(path, frame, frames, rows, columns, plane, tuple(spacing), tuple(masks or ()))
+
+
+def _size(read: Structures | IngestError) -> int:
+    return read.held if isinstance(read, Structures) else 0
 
 
 def _is_dicom(path: Path) -> bool:

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from medssl.sources.place import Plane
 
+_SAME_PLACE = 0.1  # of a pixel
+_SAME_END = 0.5  # of a pixel, at far corners, where roundings of the spacing add up
+
 
 class Slice(NamedTuple):
     """One image of a manifest, as far as its mask has to fit it.
@@ -62,3 +65,25 @@ class Slice(NamedTuple):
         offsets = points - np.array(self.plane.position)
         row, column = offsets @ down / between_rows, offsets @ right / between_columns
         return np.stack([row, column, offsets @ np.cross(right, down)], axis=1)
+
+    def has_grid(self, plane: Plane, spacing_mm: tuple[float, float] | None) -> bool:
+        """Tell whether the pixels of a plane of its shape are its own, by three corners.
+
+        Args:
+            plane: Of the first pixel.
+            spacing_mm: Between rows and between columns; None if it is not known.
+
+        Returns:
+            True also for a slice without a place.
+        """
+        down, right = spacing_mm or self.spacing_mm[1:]
+        if not down or not right:
+            return True
+        rows, columns = self.shape
+        steps = np.array([(0, 0), (0, columns - 1), (rows - 1, columns - 1)])
+        sides = np.array([np.multiply(plane.down, down), np.multiply(plane.right, right)])
+        placed = self.in_pixels(np.array(plane.position) + steps @ sides)
+        if placed is None:
+            return True
+        off = np.abs(placed[:, :2] - steps).max(axis=1)
+        return bool(off[0] < _SAME_PLACE and off.max() < _SAME_END)

@@ -18,7 +18,8 @@ from medssl.sources.volumes import VOLUMES
 
 COLOUR = 1 << 24  # added to red, green and blue of a mask in colour
 _HIGHEST = COLOUR - 1
-_SAME_PLACE = 0.1  # of a pixel
+_SAME_PLACE = 0.1  # mm off the image
+_WHOLE = 1e-3  # off a whole number, as scaled values are
 
 Values = NDArray[np.int64]
 
@@ -43,7 +44,11 @@ class ValueFiles:
             decoded = reader.decode(image.frame)
         if decoded.values.shape[:2] != image.shape:
             raise _unfit(path, "other rows or columns than the image")
-        if decoded.place and decoded.place.plane and not _is_at(decoded.place.plane, image):
+        if (
+            decoded.place
+            and decoded.place.plane
+            and not _is_at(decoded, decoded.place.plane, image)
+        ):
             raise _unfit(path, "another place in the patient than the image")
         return _whole(path, decoded)
 
@@ -79,22 +84,20 @@ def _whole(path: Path, decoded: Decoded) -> Values:
     values = shown.astype(np.float64)
     if isinstance(decoded.rescale, Linear):
         values = values * decoded.rescale.slope + decoded.rescale.intercept
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise _unfit(path, "a mask of other values than whole numbers")
-    if values.min() < 0 or values.max() > _HIGHEST:
+    whole = np.rint(values)
+    if not np.isfinite(values).all() or (np.abs(values - whole) > _WHOLE).any():
+        raise _unfit(path, "a mask of other values than whole numbers; save it as integers")
+    if whole.min() < 0 or whole.max() > _HIGHEST:
         raise _unfit(path, "a mask of values below 0, or beyond 24 bit")
-    return values.astype(np.int64)
+    return whole.astype(np.int64)
 
 
-def _is_at(plane: Plane, image: Slice) -> bool:
+def _is_at(decoded: Decoded, plane: Plane, image: Slice) -> bool:
     """Tell whether two slices lie in one place; of an image without a place all masks do."""
-    if image.plane is None:
+    off = image.in_pixels(np.array([plane.position, np.add(plane.position, plane.right)]))
+    if off is None:
         return True
-    place = image.in_pixels(np.array([plane.position, np.add(plane.position, plane.right)]))
-    own = image.in_pixels(np.array([image.plane.position, np.add(*image.plane[:2])]))
-    if place is None or own is None:
-        return True
-    return bool(np.abs(place - own).max() < _SAME_PLACE)
+    return image.has_grid(plane, decoded.spacing_mm) and bool(np.abs(off[:, 2]).max() < _SAME_PLACE)
 
 
 def _unfit(path: Path, detail: str) -> UnsupportedImageError:

@@ -108,7 +108,7 @@ def read_file(
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - no mistake of ours may end a scan of a million files
-        aside = SetAside(file.path, Reason.READER_BUG, _place_of(error), file.stamp)
+        aside = SetAside(file.path, Reason.READER_BUG, place_of(error), file.stamp)
         return Outcome(file.path, [], aside)
     if not rows:
         detail = "an archive without images, or a slide without a tile of tissue"
@@ -117,7 +117,7 @@ def read_file(
     return Outcome(file.path, rows)
 
 
-def _place_of(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """Say where an unforeseen error arose; its own words could quote the file."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; please report it"

@@ -36,6 +36,7 @@ from tests.medssl.make_masks import (
 )
 
 KEY = SiteKey(b"k")
+Floats = NDArray[np.float64]
 
 
 def scanned(folder: Path, **options: Any) -> Manifest:
@@ -448,7 +449,7 @@ def test_contours_across_the_slices_are_refused(tmp_path: Path) -> None:
             if held is None} == {0, 1}  # fmt: skip
 
 
-@given(st.integers(3, 12), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_a_polygon_holds_the_pixels_whose_centres_are_inside(count: int, seed: int) -> None:
     """Against the crossing rule, pixel by pixel; corners may lie outside of the image."""
     rng = np.random.default_rng(seed)
@@ -456,12 +457,46 @@ def test_a_polygon_holds_the_pixels_whose_centres_are_inside(count: int, seed: i
     filled = fill([polygon], (9, 11))
     for row in range(9):
         for column in range(11):
-            crossings = 0
-            for (top, left), (bottom, right) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
+            crossings, off = 0, np.inf
+            for first, second in zip(polygon, np.roll(polygon, -1, 0), strict=True):
+                (top, left), (bottom, right) = first, second
+                off = min(off, distance(np.array([row, column]), first, second))
                 if (top > row) != (bottom > row):
                     at = left + (row - top) / (bottom - top) * (right - left)
                     crossings += at > column
-            assert filled[row, column] == crossings % 2
+            if off > 0.02:  # else it may count as on the line
+                assert filled[row, column] == crossings % 2
+
+
+def distance(point: Floats, first: Floats, second: Floats) -> float:
+    """Return how far a point is off an edge."""
+    along = second - first
+    share = np.clip((point - first) @ along / max(along @ along, 1e-9), 0, 1)
+    return float(np.linalg.norm(first + share * along - point))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.007]))
+def test_contours_along_pixels_and_through_the_outermost_give_the_mask(
+    seed: int, noise: float
+) -> None:
+    """A block with a hole, and a line and a pixel of their own: a contour is as thin as they."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((30, 40), np.bool_)
+    mask[5:25, 8:38] = True
+    hole = rng.integers((7, 10, 14, 17), (12, 15, 22, 30))
+    mask[hole[0] : hole[2], hole[1] : hole[3]] = False
+    mask[1, 3:9] = mask[28, 2] = True
+    through = [box(5, 8, 24, 37), box(hole[0] - 1, hole[1] - 1, hole[2], hole[3])]
+    through += [np.array([(1.0, 3.0), (1.0, 8.0)]), np.array([(28.0, 2.0)])]
+    drawn = [each + rng.uniform(-noise, noise, each.shape) for each in through]
+    np.testing.assert_array_equal(fill(drawn, mask.shape), mask)
+    around = [box(4.5, 7.5, 24.5, 37.5), box(*(place - 0.5 for place in hole))]
+    around += [box(0.5, 2.5, 1.5, 8.5), box(27.5, 1.5, 28.5, 2.5)]
+    np.testing.assert_array_equal(fill(around, mask.shape), mask)
+
+
+def box(top: float, left: float, bottom: float, right: float) -> Floats:
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left)], np.float64)
 
 
 def test_a_contour_of_many_corners_takes_little_memory() -> None:
@@ -469,4 +504,4 @@ def test_a_contour_of_many_corners_takes_little_memory() -> None:
     rough = 200 + 5 * np.sin(1000 * turn)
     circle = np.stack([256 + rough * np.cos(turn), 256 + rough * np.sin(turn)], axis=1)
     area = np.pi * (200**2 + 5**2 / 2)
-    assert fill([circle], (512, 512)).sum() == pytest.approx(area, rel=1e-3)
+    assert fill([circle], (512, 512)).sum() == pytest.approx(area, rel=2e-3)  # rim 20,000 px long

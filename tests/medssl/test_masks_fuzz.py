@@ -6,19 +6,27 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medssl.errors import IngestError
+from medssl.identity import SiteKey
+from medssl.manifest import Manifest, read_manifest
 from medssl.masks.dicom_objects import open_structures
+from medssl.masks.read import MaskReader
 from medssl.masks.slices import Slice
 from medssl.masks.values import ValueFiles
+from medssl.scanning.scan import scan
+from medssl.scanning.settings import ScanConfig
 from medssl.sources.place import plane_of
+from medssl.volumes.samples import as_samples
 from tests.medssl.make_masks import (
     ORIGIN,
     SHAPE,
     SIDES,
     SPACING,
+    write_oblique_series,
     write_segmentation,
     write_structure_set,
 )
@@ -26,6 +34,7 @@ from tests.medssl.test_fuzz import FORMATS, damage, flips, places, sample
 
 _OBJECTS = ("BINARY", "FRACTIONAL", "LABELMAP", "structure set")
 _VALUES = tuple(name for name in FORMATS if name in ("PNG", "TIFF", "nifti", "nrrd", "metaimage"))
+MASKS = (*_OBJECTS, *_VALUES)
 
 
 @cache
@@ -41,6 +50,20 @@ def mask(name: str) -> bytes:
             corners = np.array([(1.0, 2.0, 3.0), (1.0, 2.0, 9.0), (1.0, 9.0, 9.0)])
             return write_structure_set(path, {"a": [corners, corners * 2]}).read_bytes()
         return write_segmentation(path, structures, kind=name).read_bytes()
+
+
+def masked_images(folder: Path, name: str) -> tuple[Manifest, Path]:
+    """Write images and their mask; return their manifest, and where the mask is."""
+    root = folder / "in"
+    if name in _OBJECTS:
+        write_oblique_series(root / "s")
+    else:
+        root.mkdir(parents=True)
+        (root / "a").write_bytes(mask(name))
+    (root / "a_mask").write_bytes(mask(name))
+    config = ScanConfig(workers=1, masks=None if name in _OBJECTS else "{name}_mask")
+    scan(root, folder / "manifest.parquet", config, key=SiteKey(b"k"))
+    return as_samples(read_manifest(folder / "manifest.parquet"), 2), root / "a_mask"
 
 
 def image(place: int) -> Slice:
@@ -64,7 +87,7 @@ def read(path: Path, name: str) -> None:
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.sampled_from((*_OBJECTS, *_VALUES)), flips, st.one_of(st.just(1.0), places))
+@given(st.sampled_from(MASKS), flips, st.one_of(st.just(1.0), places))
 def test_damaged_masks_are_read_or_refused(
     tmp_path: Path, name: str, bits: list[tuple[float, int]], keep: float
 ) -> None:
@@ -74,10 +97,9 @@ def test_damaged_masks_are_read_or_refused(
         read(path, name)
 
 
-def test_the_whole_objects_are_read(tmp_path: Path) -> None:
-    for name in _OBJECTS:
-        (tmp_path / "mask").write_bytes(mask(name))
-        images = [image(place) for place in range(SHAPE[0])]
-        drawn = open_structures(tmp_path / "mask", images).draw(images[1])
-        assert set(drawn) == {"a"}
-        assert drawn["a"].any()
+@pytest.mark.parametrize("name", MASKS)
+def test_the_whole_masks_are_read(tmp_path: Path, name: str) -> None:
+    manifest, _ = masked_images(tmp_path, name)
+    assert any(
+        MaskReader(manifest, (), binary=True).values(row).any() for row in range(len(manifest))
+    )

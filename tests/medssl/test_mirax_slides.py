@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tempfile
 import tracemalloc
 import zipfile
 import zlib
@@ -30,6 +31,7 @@ from tests.medssl.test_slides import SECRET, run, specimen
 
 Pixels = NDArray[np.uint8]
 SIDE = 64  # px of a photo
+PARTS = ("Slidedat.ini", "Index.dat", "Data0000.dat")
 CUT = Cut(64, 0.5)
 
 
@@ -49,6 +51,19 @@ def corners(down: int = 6, across: int = 8, unit: int = 8) -> NDArray[np.int64]:
 
 def mirax(**changes: Any) -> Mirax:
     return Mirax(specimen(320, 416), corners(), **changes)
+
+
+def small_slide() -> Mirax:
+    """Return one of few images and a single tile of the usual size, which is quick to read."""
+    places = np.stack(np.mgrid[0:2, 0:2], axis=2) * 144
+    about: dict[str, Any] = {"packing": "JPEG", "positions": "plain", "per_page": 9}
+    return Mirax(specimen(304, 304), places, image=(80, 80), levels=2, **about)
+
+
+def part_bytes(part: str) -> bytes:
+    """Return a part of the small slide."""
+    with tempfile.TemporaryDirectory() as folder:
+        return (small_slide().write(Path(folder)).with_suffix("") / part).read_bytes()
 
 
 def expected(slide: Mirax, level: int) -> Pixels:
