@@ -36,6 +36,7 @@ class EncoderSpec:
         stain: See `medssl.transforms.stain_normalisation`.
         spacing_mm: Of volumes; None where they are made to fill the canvas.
         slab: Slices that an image is made of, 1 or 3.
+        patches: Whether volumes are cut to patches of the canvas' side.
     """
 
     backbone: str
@@ -57,6 +58,7 @@ class EncoderSpec:
     stain: StainMethod | None = None
     spacing_mm: float | None = None
     slab: Slab = 1
+    patches: bool = False
 
     @classmethod
     def of_run(
@@ -87,6 +89,7 @@ class EncoderSpec:
             stain=config.data.stain,
             spacing_mm=config.data.spacing_mm,
             slab=config.data.slab,
+            patches=config.data.patches,
         )
 
 

@@ -21,6 +21,7 @@ from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
+from medssl.loading.patch_canvas import PatchReader
 from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
@@ -95,8 +96,10 @@ class CanvasDataset(Dataset[Tensor]):
         """
         self._shape = (channels, *[canvas] * (3 if manifest.holds_volumes else 2))
         form = {"canvas": canvas, "channels": channels}
-        self._reader: CanvasReader | VolumeReader | SlabReader
-        if manifest.holds_volumes:
+        self._reader: CanvasReader | VolumeReader | SlabReader | PatchReader
+        if manifest.patch is not None:
+            self._reader = PatchReader(manifest, channels=channels, window=window)
+        elif manifest.holds_volumes:
             self._reader = VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
         elif manifest.slices is not None:
             self._reader = SlabReader(manifest, canvas=canvas, window=window)
@@ -216,6 +219,12 @@ def _keys(manifest: Manifest, settings: str, volumes: Mapping[str, Slices]) -> l
     if manifest.slices is None:
         rows = manifest.rows.with_columns(told).select(pl.col(names).cast(pl.String)).iter_rows()
         return [canvas_key(settings, *row) for row in rows]
+    if manifest.patch is not None:  # a part of what its volume is made of
+        first = manifest.rows.unique("volume", keep="first", maintain_order=True)
+        whole = _keys(replace(manifest, rows=first, patch=None), settings, volumes)
+        of = dict(zip(first["volume"], whole, strict=True))
+        places = manifest.rows.select("volume", "corner").iter_rows()
+        return [canvas_key(settings, of[name].hex(), repr(corner)) for name, corner in places]
     known = replace(manifest, slices=manifest.slices.with_columns(told))
     placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
     shown = {
