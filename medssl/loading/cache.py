@@ -53,9 +53,13 @@ class CanvasCache:
             return None
         return self._pixels[rows].view(torch.uint16)
 
+    def has_place(self, row: int) -> bool:
+        """Tell whether a canvas would be stored."""
+        return row < self._room
+
     def put(self, row: int, pixels: Tensor) -> None:
         """Store a canvas if there is a place for it."""
-        if row < self._room:
+        if self.has_place(row):
             self._pixels[row] = pixels.view(torch.int16)
             self.state[row] = CACHED  # after the pixels: another process may be looking
 

@@ -8,11 +8,10 @@ any loss when several processes train together, where all must hold equally many
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self, cast
 
-import polars as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,17 +20,16 @@ from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
 from medssl.loading.cache import UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
+from medssl.loading.canvas_keys import canvas_keys
 from medssl.loading.patch_canvas import PatchReader
 from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
-from medssl.loading.store import CanvasStore, StorePlan, canvas_key
+from medssl.loading.store import CanvasStore, StorePlan
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
-from medssl.volumes.read import Slices
-from medssl.volumes.samples import parts_of
 from sslcore.cores import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -113,7 +111,7 @@ class CanvasDataset(Dataset[Tensor]):
             settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
             self._files = ScannedFiles(manifest)
             volumes = {} if isinstance(self._reader, CanvasReader) else self._reader.volumes
-            self.store = CanvasStore(store, _keys(manifest, settings, volumes), self._shape)
+            self.store = CanvasStore(store, canvas_keys(manifest, settings, volumes), self._shape)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -157,6 +155,11 @@ class CanvasDataset(Dataset[Tensor]):
         return self._reader.is_array
 
     @property
+    def cuts_volumes(self) -> bool:
+        """Whether a whole volume is decoded for one row."""
+        return isinstance(self._reader, PatchReader)
+
+    @property
     def is_remote(self) -> bool:
         """Whether the files are fetched from a remote folder."""
         return is_remote(self._reader.root)
@@ -166,6 +169,13 @@ class CanvasDataset(Dataset[Tensor]):
         """The samples left out so far, in the order of the manifest."""
         rows = (self._cache.state == UNREADABLE).nonzero().flatten().tolist()
         return tuple(self._samples[row] for row in rows)
+
+    def blocks(self, size: int) -> list[list[int]]:
+        """Divide the rows for several processes that read them in order: by volume if it is cut."""
+        if isinstance(self._reader, PatchReader):
+            return list(self._reader.rows.values())
+        count = len(self)
+        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
 
     def share_cache(self) -> None:
         """Let worker processes fill one cache together; call it before they start."""
@@ -201,40 +211,27 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = torch.stack(canvases) if canvases else blank
         return DecodedBatch(pixels, torch.tensor(rows, dtype=torch.int64), epoch)
 
+    def _read_with_others(self, row: int) -> Tensor:
+        """Read a row; where that decodes a volume, all of its patches that can be kept are."""
+        if not isinstance(self._reader, PatchReader):
+            return self[row]
+        before = self._reader.decoded
+        pixels = self[row]
+        if self._reader.decoded > before:
+            for other in self._reader.beside(row):
+                if self._cache.has_place(other) or (self.store and self.store.places[other]):
+                    _ = self[other]
+        return pixels
+
     def _read_or_skip(self, row: int) -> Tensor | None:
         if self._cache.state[row] == UNREADABLE:
             return None
         try:
-            return self[row]
+            return self._read_with_others(row)
         except IngestError as error:
             self._cache.state[row] = UNREADABLE
             logger.warning("sample %s left out: %s", self._samples[row], error.reason)
             return None
-
-
-def _keys(manifest: Manifest, settings: str, volumes: Mapping[str, Slices]) -> list[bytes]:
-    names = ("sample", "stamp", "content", "modality", "bits", "photometric")
-    unit = pl.concat_str("modality", "suv", ignore_nulls=True).alias("modality")
-    told = pl.when(pl.col("suv").is_not_null()).then(unit).otherwise("modality")
-    if manifest.slices is None:
-        rows = manifest.rows.with_columns(told).select(pl.col(names).cast(pl.String)).iter_rows()
-        return [canvas_key(settings, *row) for row in rows]
-    if manifest.patch is not None:  # a part of what its volume is made of
-        first = manifest.rows.unique("volume", keep="first", maintain_order=True)
-        whole = _keys(replace(manifest, rows=first, patch=None), settings, volumes)
-        of = dict(zip(first["volume"], whole, strict=True))
-        places = manifest.rows.select("volume", "corner").iter_rows()
-        return [canvas_key(settings, of[name].hex(), repr(corner)) for name, corner in places]
-    known = replace(manifest, slices=manifest.slices.with_columns(told))
-    placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
-    shown = {
-        name: repr((of.modality, of.bits, of.photometric, of.in_suv))
-        for name, of in volumes.items()
-    }
-    return [
-        canvas_key(settings, shown[volume], *map(repr, parts))
-        for volume, parts in zip(manifest.rows["volume"], parts_of(known, placed), strict=True)
-    ]
 
 
 class _StepReader(Dataset[DecodedBatch]):

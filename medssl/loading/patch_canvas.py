@@ -56,7 +56,12 @@ class ShownVolume:
 
 
 class PatchReader:
-    """Reads the patches of one manifest; attributes as those of `VolumeReader`."""
+    """Reads the patches of one manifest; attributes as those of `VolumeReader`, and two more.
+
+    Attributes:
+        rows: Of the patches of each volume.
+        decoded: Volumes so far.
+    """
 
     def __init__(self, manifest: Manifest, *, channels: int, window: Window) -> None:
         """Prepare to read cubes of `channels` x `side` x `side` x `side`.
@@ -73,10 +78,16 @@ class PatchReader:
         self._window = window
         self.volumes = volumes_by_name(manifest)
         self._kept = _KeptVolumes()
-        self._places = [
-            (volume, tuple(corner))
-            for volume, corner in manifest.rows.select("volume", "corner").iter_rows()
-        ]
+        self.decoded = 0
+        self.rows: dict[str, list[int]] = {}
+        self._places: list[tuple[str, Triple]] = []
+        for row, (name, corner) in enumerate(manifest.rows.select("volume", "corner").iter_rows()):
+            self.rows.setdefault(name, []).append(row)
+            self._places.append((name, tuple(corner)))
+
+    def beside(self, index: int) -> list[int]:
+        """Return the rows of the patches of the same volume."""
+        return self.rows[self._places[index][0]]
 
     def read(self, index: int) -> Tensor:
         """Return the cube of one row, uint16, `[channels, side, side, side]`.
@@ -97,6 +108,7 @@ class PatchReader:
         values = np.empty(placed.shape, np.uint16)
         for number, plane in enumerate(placed):  # one by one: volumes are large
             values[number] = stored(torch.from_numpy(np.ascontiguousarray(plane))).numpy()
+        self.decoded += 1
         return ShownVolume(values, grid.sides)
 
 
