@@ -32,7 +32,7 @@ from medssl.fewlabels.supervised import (
     train_classifier,
 )
 from medssl.fewlabels.training import TrainingPlan, build_adamw, warmed_up
-from medssl.loading.dataset import build_loader
+from medssl.loading.loader import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images

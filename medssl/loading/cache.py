@@ -10,7 +10,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-EMPTY, CACHED, UNREADABLE = 0, 1, 2
+EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3  # blank ones are not stored
 
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_PART = 0.7  # of what is free there; the loader needs some for batches on their way

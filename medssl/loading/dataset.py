@@ -5,24 +5,27 @@ of its batch (`DecodedBatch.index` says which rows are there), one warning names
 `CanvasDataset.unreadable` lists all of them. It is not tried again in the same run, so that
 epochs stay comparable. A batch that loses more than half of its rows is a `DataError`, and so is
 any loss when several processes train together, where all must hold equally many rows.
+
+A patch of a volume that holds one value only, such as one of air, says nothing that a patch of
+another patient does not say. Where batches are learnt from, another patch of the volume takes its
+place.
 """
 
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
-from medssl.loading.cache import UNREADABLE, CanvasCache
+from medssl.loading.cache import BLANK, UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
 from medssl.loading.canvas_keys import canvas_keys
 from medssl.loading.patch_canvas import PatchReader
-from medssl.loading.sampler import Step, StepSampler
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
 from medssl.loading.store import CanvasStore, StorePlan
@@ -30,7 +33,9 @@ from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
-from sslcore.cores import usable_cores
+from sslcore.random import derive_keys
+
+_INSTEAD = 0xA1B  # keeps the keys of this choice apart from others
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +130,10 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = self._cache.get(index)
         if pixels is None:
             pixels = self._from_disk(index)
-            self._cache.put(index, pixels)
+            if self.cuts_volumes and _is_blank(pixels):
+                self._cache.state[index] = BLANK
+            else:
+                self._cache.put(index, pixels)
         return pixels
 
     def _from_disk(self, index: int) -> Tensor:
@@ -170,6 +178,11 @@ class CanvasDataset(Dataset[Tensor]):
         rows = (self._cache.state == UNREADABLE).nonzero().flatten().tolist()
         return tuple(self._samples[row] for row in rows)
 
+    @property
+    def num_blank(self) -> int:
+        """How many patches of one value were seen so far."""
+        return int((self._cache.state == BLANK).sum())
+
     def blocks(self, size: int) -> list[list[int]]:
         """Divide the rows for several processes that read them in order: by volume if it is cut."""
         if isinstance(self._reader, PatchReader):
@@ -181,13 +194,16 @@ class CanvasDataset(Dataset[Tensor]):
         """Let worker processes fill one cache together; call it before they start."""
         self._cache.share()
 
-    def read_batch(self, index: Tensor, epoch: int = 0, *, complete: bool = False) -> DecodedBatch:
+    def read_batch(
+        self, index: Tensor, epoch: int = 0, *, complete: bool = False, learns: bool = False
+    ) -> DecodedBatch:
         """Return the canvases of the rows `index`, without those that cannot be read.
 
         Args:
             index: Rows of the manifest, `[batch]`, int64.
             epoch: Passed on.
             complete: Whether a missing row is an error.
+            learns: Whether other patches take the places of blank ones.
 
         Raises:
             DataError: More than half of the rows are missing, and not one only; or any if
@@ -197,7 +213,7 @@ class CanvasDataset(Dataset[Tensor]):
         if cached is not None:
             return DecodedBatch(cached, index, epoch)
         with one_copy_kept():
-            found = [(row, self._read_or_skip(row)) for row in index.tolist()]
+            found = [self._read_row(row, epoch, learns=learns) for row in index.tolist()]
         canvases = [pixels for _, pixels in found if pixels is not None]
         missing = len(index) - len(canvases)
         if missing > max(1, len(index) // 2) or (missing and complete):
@@ -210,6 +226,19 @@ class CanvasDataset(Dataset[Tensor]):
         blank = torch.empty((0, *self._shape), dtype=torch.uint16)
         pixels = torch.stack(canvases) if canvases else blank
         return DecodedBatch(pixels, torch.tensor(rows, dtype=torch.int64), epoch)
+
+    def _read_row(self, row: int, epoch: int, *, learns: bool) -> tuple[int, Tensor | None]:
+        """Read a row, or another patch of its volume if it is blank and that is learnt from."""
+        pixels = self._read_or_skip(row)
+        reader = self._reader
+        if not learns or self._cache.state[row] != BLANK or not isinstance(reader, PatchReader):
+            return row, pixels
+        near = torch.tensor(reader.beside(row))
+        for other in near[derive_keys(near, _INSTEAD, epoch, row).argsort()].tolist():
+            found = None if self._cache.state[other] == BLANK else self._read_or_skip(other)
+            if found is not None and self._cache.state[other] != BLANK:
+                return other, found
+        return row, pixels
 
     def _read_with_others(self, row: int) -> Tensor:
         """Read a row; where that decodes a volume, all of its patches that can be kept are."""
@@ -234,45 +263,9 @@ class CanvasDataset(Dataset[Tensor]):
             return None
 
 
-class _StepReader(Dataset[DecodedBatch]):
-    """Reads the batch of one step; runs in the worker processes."""
-
-    def __init__(self, dataset: CanvasDataset, *, complete: bool) -> None:
-        self._dataset = dataset
-        self._complete = complete
-
-    def __getitem__(self, step: Step) -> DecodedBatch:
-        rows = torch.tensor(step.rows)
-        return self._dataset.read_batch(rows, step.epoch, complete=self._complete)
-
-
-def build_loader(
-    dataset: CanvasDataset,
-    sampler: StepSampler,
-    *,
-    workers: int | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[DecodedBatch]:
-    """Read the batches of `sampler`, one `DecodedBatch` per step, ahead of the training.
-
-    Args:
-        dataset: What to read from.
-        sampler: Which rows, in which order.
-        workers: Reading processes; by default none for arrays, else one per core less one.
-        pin_memory: For a device that copies faster from pinned memory.
-    """
-    if workers is None:
-        workers = 0 if dataset.is_array else max(1, min(8, usable_cores() - 1))
-    if workers:
-        dataset.share_cache()
-    return DataLoader(
-        _StepReader(dataset, complete=sampler.world > 1),
-        batch_size=None,
-        sampler=cast("torch.utils.data.Sampler[Step]", sampler),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
-    )
+def _is_blank(pixels: Tensor) -> bool:
+    values = pixels.view(torch.int16)  # torch cannot compare uint16
+    return bool((values == values.flatten()[0]).all())
 
 
 def iter_canvases(dataset: CanvasDataset, batch_size: int) -> Iterator[DecodedBatch]:

@@ -20,7 +20,8 @@ from medssl.cli import app
 from medssl.encoder import load_encoder
 from medssl.errors import DataError, TooLargeError, UnsupportedImageError
 from medssl.intensity import Window
-from medssl.loading.dataset import CanvasDataset, build_loader
+from medssl.loading.dataset import CanvasDataset
+from medssl.loading.loader import build_loader
 from medssl.loading.patch_canvas import PatchReader
 from medssl.loading.sampler import StepSampler
 from medssl.loading.store import StorePlan
@@ -230,6 +231,45 @@ def test_training_decodes_a_volume_once_if_its_patches_can_be_kept(tmp_path: Pat
     later = CanvasDataset(patches, **known, cache_gb=0, store=plan)  # type: ignore[arg-type]
     assert all(torch.equal(later[row], nowhere[row]) for row in range(54))
     assert decoded(later) == 0
+
+
+def test_patches_of_air_are_rows_but_others_are_learnt_from(tmp_path: Path) -> None:
+    for number in range(2):
+        values = np.random.default_rng(number).integers(900, 1200, (32, 32, 32)).astype(np.int16)
+        values[16:] = 0
+        values[:16, :16] = 0
+        (tmp_path / "d").mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "d" / f"{number}.nii")
+    patches = as_samples(scanned(tmp_path / "d"), 3, 1, PATCH)
+    known = {"canvas": 16, "channels": 1}
+    plain = CanvasDataset(patches, **known)  # type: ignore[arg-type]
+    every = plain.read_batch(torch.arange(16))
+    blank = {row for row in range(16) if len(every.pixels[row].view(torch.int16).unique()) == 1}
+    assert every.index.tolist() == list(range(16))
+    assert len(blank) == plain.num_blank == 12
+    seen = []
+    for cache_gb in (1.0, 0.0):
+        dataset = CanvasDataset(patches, **known, cache_gb=cache_gb)  # type: ignore[arg-type]
+        order = StepSampler(16, 8, seed=1, last_step=6)
+        batches = list(build_loader(dataset, order, workers=0))
+        seen.append([batch.index.tolist() for batch in batches])
+        assert dataset.num_blank == 12
+        for batch, step in zip(batches, order, strict=True):
+            assert not blank.intersection(batch.index.tolist())
+            pairs = zip(batch.index.tolist(), step.rows, strict=True)
+            assert all(row == own or (own in blank and row // 8 == own // 8) for row, own in pairs)
+            for row, pixels in zip(batch.index.tolist(), batch.pixels, strict=True):
+                assert torch.equal(pixels, every.pixels[row])
+    assert seen[0] == seen[1]
+    assert len({row for rows in seen[0] for row in rows}) == 4
+
+
+def test_a_volume_of_air_stays(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((32, 20, 20), np.int16), np.eye(4)), tmp_path / "d" / "0.nii")
+    patches = as_samples(scanned(tmp_path / "d"), 3, 1, PATCH)
+    dataset = CanvasDataset(patches, canvas=16, channels=1)
+    assert dataset.read_batch(torch.arange(8), learns=True).index.tolist() == list(range(8))
 
 
 def test_a_stored_patch_has_its_place_its_volume_and_its_setting(tmp_path: Path) -> None:
