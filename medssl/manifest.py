@@ -81,7 +81,7 @@ class Manifest:
         slices: Rows of all slices, where a row of `rows` stands for several of them; see
             `medssl.volumes.samples`.
         slab: How many of them, if not the whole volume.
-        patch: What a row stands for if it is a part of a volume; a column `corner` says which.
+        patch: What a row stands for if it is a part of a volume; further columns say which.
     """
 
     rows: pl.DataFrame

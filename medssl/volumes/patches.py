@@ -19,6 +19,8 @@ from medssl.volumes.turning import turn_of
 MOST_PATCHES = 1 << 16  # of one volume: more come of a header that is wrong about millimetres
 
 Triple = tuple[int, int, int]
+Span = tuple[int, int]
+Box = tuple[Span, Span, Span]
 
 
 class Patch(NamedTuple):
@@ -55,12 +57,12 @@ class Grid(NamedTuple):
     Attributes:
         sides: Of the whole volume at their spacing, px: to the head, to the back, to the left.
         corners: Where each patch begins in it, ascending.
-        slices: Number of the slice that runs through the middle of each.
+        boxes: First and last slice, row and column of each, the last excluded.
     """
 
     sides: Triple
     corners: tuple[Triple, ...]
-    slices: tuple[int, ...]
+    boxes: tuple[Box, ...]
 
 
 def patch_of(settings: Reading) -> Patch | None:
@@ -103,12 +105,17 @@ def grid_of(path: Path, shape: Triple, geometry: Geometry, patch: Patch) -> Grid
     sides = (first, second, third)
     to_head, to_back, to_left = (_starts(side, patch.side) for side in sides)
     corners = tuple(product(to_head, to_back, to_left))
-    across, direction = int(turn[0, 0]), turn[0, 1]  # where the axis of the slices went
-    per_slice = sides[across] / shape[0]
-    half = min(patch.side, sides[across]) / 2
-    places = [min(shape[0] - 1, int((corner[across] + half) / per_slice)) for corner in corners]
-    slices = places if direction > 0 else [shape[0] - 1 - place for place in places]
-    return Grid(sides, corners, tuple(slices))
+    kept = [min(patch.side, side) for side in sides]
+
+    def span(axis: int, corner: Triple) -> Span:
+        """Return where a patch is along an axis of the slices."""
+        place, count = int(turn[axis, 0]), shape[axis]
+        low = corner[place] * count // sides[place]
+        high = -(-(corner[place] + kept[place]) * count // sides[place])
+        return (low, high) if turn[axis, 1] > 0 else (count - high, count - low)
+
+    boxes = tuple((span(0, corner), span(1, corner), span(2, corner)) for corner in corners)
+    return Grid(sides, corners, boxes)
 
 
 def _starts(length: int, side: int) -> list[int]:

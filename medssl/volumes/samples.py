@@ -11,13 +11,14 @@ from medssl.config import Dims, Slab
 from medssl.errors import DataError, IngestError
 from medssl.manifest import Manifest
 from medssl.volumes.geometry import geometry_of_rows, volumes_of
-from medssl.volumes.patches import Patch, Triple, grid_of
+from medssl.volumes.patches import Grid, Patch, grid_of
 
 _OF_A_SLICE = ("slice", "path", "member", "frame", "frames", "plane", "moment", "stamp")
 _PLACES: dict[str, DataType | DataTypeClass] = {
     "volume": pl.String,
     "slice": pl.Int32,
-    "corner": pl.Array(pl.Int32, 3),
+    "corner": pl.Array(pl.Int32, 3),  # where it begins in the volume at its spacing
+    "box": pl.Array(pl.Int32, 4),  # rows and columns of the slice: first, last, first, last
     "sample": pl.String,
     "content": pl.String,
 }
@@ -139,23 +140,22 @@ def _of_volumes(held: pl.DataFrame) -> pl.DataFrame:
 
 def _cut(volumes: Manifest, held: pl.DataFrame, patch: Patch) -> Manifest:
     """Return a row for each patch of the volumes."""
-    places: list[tuple[str, int, Triple, str, str | None]] = []
+    places: list[tuple[object, ...]] = []
     content = dict(volumes.rows.select("volume", "content").iter_rows())
     uncut: list[IngestError] = []
     for slices in volumes_of(held):
         first = slices.row(0, named=True)
-        name, known = first["volume"], content[first["volume"]]
-        shape = (len(slices), first["rows"], first["columns"])
+        name, shape = first["volume"], (len(slices), first["rows"], first["columns"])
         try:
             grid = grid_of(volumes.file(first["path"]), shape, geometry_of_rows(slices), patch)
-            found = zip(grid.corners, grid.slices, strict=True)
         except IngestError as error:
             uncut.append(error)
-            found = zip([(0, 0, 0)], [shape[0] // 2], strict=True)
-        for corner, middle in found:
+            grid = Grid(shape, ((0, 0, 0),), (((0, shape[0]), (0, shape[1]), (0, shape[2])),))
+        for corner, (along, *plane) in zip(grid.corners, grid.boxes, strict=True):
             place = ".".join(map(str, corner))
-            pixels = known and _content(pl.Series([known, place]))
-            places.append((name, middle, corner, f"{name}.{place}", pixels))
+            pixels = content[name] and _content(pl.Series([content[name], place]))
+            box = [end for span in plane for end in span]
+            places.append((name, sum(along) // 2, corner, box, f"{name}.{place}", pixels))
     if len(uncut) == len(volumes):
         raise DataError(
             f"none of the {len(uncut)} volumes can be cut to patches of {patch.side} px at"
@@ -168,7 +168,7 @@ def _cut(volumes: Manifest, held: pl.DataFrame, patch: Patch) -> Manifest:
         .join(parts, on="volume", how="left", maintain_order="left")
         .join(shown, on=("volume", "slice"), how="left", maintain_order="left")
     )
-    return replace(volumes, rows=rows.select(*volumes.rows.columns, "corner"), patch=patch)
+    return replace(volumes, rows=rows.select(*volumes.rows.columns, "corner", "box"), patch=patch)
 
 
 def _wish(dims: Dims) -> str:

@@ -27,6 +27,7 @@ from medssl.loading.sampler import StepSampler
 from medssl.loading.store import StorePlan
 from medssl.loading.volume_canvas import read_shown
 from medssl.manifest import Manifest, read_manifest, write_manifest
+from medssl.report.sheets import open_images
 from medssl.transforms.resizing import resize
 from medssl.volumes.geometry import Geometry
 from medssl.volumes.patches import MOST_PATCHES, Patch, grid_of, in_axis
@@ -151,21 +152,39 @@ def test_the_grid_needs_no_pixels_and_its_rows_tell_place_and_volume(tmp_path: P
         manifest.rows.select("path", "frame", pl.col("sample").alias("of")), on=("path", "frame")
     )
     assert len(shown) == 36  # every patch has a slice to be shown by
+    top, bottom, left, right = rows["box"].to_numpy().T
+    assert ((top >= 0) & (top < bottom) & (bottom <= rows["rows"].to_numpy())).all()
+    assert ((left >= 0) & (left < right) & (right <= rows["columns"].to_numpy())).all()
     blank = manifest.rows.with_columns(content=pl.lit(None, pl.String))
     assert as_samples(replace(manifest, rows=blank), 3, 1, PATCH).rows["content"].null_count() == 36
 
 
 @pytest.mark.parametrize("axcodes", AXES)
-def test_the_slice_of_a_patch_runs_through_its_middle(axcodes: str) -> None:
+def test_the_box_of_a_patch_is_what_the_patch_shows(axcodes: str) -> None:
     codes = nib.orientations.axcodes2ornt(axcodes)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), codes)
-    affine = nib.orientations.inv_ornt_aff(turn, (40, 40, 40))  # to mm in RAS
+    affine = nib.orientations.inv_ornt_aff(turn, (40, 36, 20))  # to mm in RAS
     geometry = Geometry(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, 0, 0.0, 0.0)
-    grid = grid_of(Path("x"), (40, 40, 40), geometry, Patch(20, 1.0))
-    assert len(grid.corners) == 8
-    for (first, second, third), number in zip(grid.corners, grid.slices, strict=True):
-        middle = (39 - third - 9.5, 39 - second - 9.5, first + 9.5, 1.0)
-        assert abs(np.linalg.solve(affine, middle)[0] - number) <= 0.5
+    slices = np.random.default_rng(0).random((40, 36, 20)).astype(np.float32)
+    grid = grid_of(Path("x"), slices.shape, geometry, Patch(20, 1.0))
+    assert len(grid.corners) == 4
+    placed, _ = turned(Path("x"), slices, geometry)
+    assert placed.shape == grid.sides
+    for corner, box in zip(grid.corners, grid.boxes, strict=True):
+        part = placed[tuple(slice(first, first + 20) for first in corner)]
+        own = slices[tuple(slice(*span) for span in box)]
+        assert np.array_equal(np.sort(part, axis=None), np.sort(own, axis=None))
+
+
+def test_a_picture_of_a_patch_is_its_part_of_the_slice_through_its_middle(tmp_path: Path) -> None:
+    patches = as_samples(volumes(tmp_path / "d", 1), 3, 1, PATCH)
+    rows, columns = patches.rows.select("rows", "columns").row(0)
+    images = open_images(patches, Window.AUTO, patches.rows["sample"].to_list())
+    for sample, box in patches.rows.select("sample", "box").iter_rows():
+        pixels = images.pixels(sample)
+        assert pixels is not None
+        assert pixels.shape == (box[1] - box[0], box[3] - box[2])
+        assert pixels.size < rows * columns
 
 
 def test_copies_of_a_volume_have_patches_of_the_same_content(tmp_path: Path) -> None:
