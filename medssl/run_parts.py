@@ -175,12 +175,16 @@ def describe(parts: RunParts, fabric: Fabric) -> str:
 
 def _fetching(dataset: CanvasDataset) -> str | None:
     """Say what a remote folder, or patches, cost without a store; None if they do not."""
-    if dataset.store is not None or not (dataset.is_remote or dataset.cuts_volumes):
+    if dataset.decodes_again:
+        cost = "costs the decoding of a whole volume for each patch"
+    elif dataset.is_remote and dataset.store is None:
+        cost = "is fetched from the remote folder"
+    else:
         return None
-    cost = "is fetched from the remote folder in every epoch"
-    if dataset.cuts_volumes:
-        cost = "costs the decoding of a whole volume for each patch, in every epoch"
-    return f"what data.cache_gb does not hold {cost}: run medssl cache once, and set data.store"
+    return (
+        f"what data.cache_gb does not hold {cost} in every epoch: run medssl cache once, and set"
+        " data.store"
+    )
 
 
 def _labels(manifest: Manifest, method: MethodSection) -> Tensor | None:

@@ -30,6 +30,7 @@ def canvas_keys(manifest: Manifest, settings: str, volumes: Mapping[str, Slices]
         whole = canvas_keys(replace(manifest, rows=first, patch=None), settings, volumes)
         of = dict(zip(first["volume"], whole, strict=True))
         places = manifest.rows.select("volume", "corner").iter_rows()
+        settings = f"{settings} {tuple(manifest.patch)}"
         return [canvas_key(settings, of[name].hex(), repr(corner)) for name, corner in places]
     known = replace(manifest, slices=manifest.slices.with_columns(told))
     placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")

@@ -130,7 +130,7 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = self._cache.get(index)
         if pixels is None:
             pixels = self._from_disk(index)
-            if self.cuts_volumes and _is_blank(pixels):
+            if isinstance(self._reader, PatchReader) and _is_blank(pixels):
                 self._cache.state[index] = BLANK
             else:
                 self._cache.put(index, pixels)
@@ -163,9 +163,10 @@ class CanvasDataset(Dataset[Tensor]):
         return self._reader.is_array
 
     @property
-    def cuts_volumes(self) -> bool:
-        """Whether a whole volume is decoded for one row."""
-        return isinstance(self._reader, PatchReader)
+    def decodes_again(self) -> bool:
+        """Whether volumes are decoded for each patch: more than memory holds, and no store."""
+        is_held = self.store is not None or self._cache.has_place(len(self) - 1)
+        return isinstance(self._reader, PatchReader) and not is_held
 
     @property
     def is_remote(self) -> bool:

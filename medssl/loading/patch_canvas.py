@@ -47,10 +47,7 @@ class ShownVolume:
         ]
         part = self.values[tuple(voxels for voxels, _ in shares)]
         cube = torch.from_numpy(part.astype(np.float32) / 65535)
-        for (
-            _,
-            share,
-        ) in shares:  # the axis that is done goes last: after three they are in order
+        for _, share in shares:  # the axis that is done goes last, until they are in order again
             cube = torch.tensordot(cube, torch.from_numpy(share), dims=([0], [1]))
         return stored(padded(cube[None, None], side)[0])
 

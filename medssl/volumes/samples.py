@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
@@ -153,7 +154,7 @@ def _cut(volumes: Manifest, held: pl.DataFrame, patch: Patch) -> Manifest:
             grid = Grid(shape, ((0, 0, 0),), (((0, shape[0]), (0, shape[1]), (0, shape[2])),))
         for corner, (along, *plane) in zip(grid.corners, grid.boxes, strict=True):
             place = ".".join(map(str, corner))
-            pixels = content[name] and _content(pl.Series([content[name], place]))
+            pixels = content[name] and _hash(content[name], place)
             box = [end for span in plane for end in span]
             places.append((name, sum(along) // 2, corner, box, f"{name}.{place}", pixels))
     if len(uncut) == len(volumes):
@@ -161,10 +162,12 @@ def _cut(volumes: Manifest, held: pl.DataFrame, patch: Patch) -> Manifest:
             f"none of the {len(uncut)} volumes can be cut to patches of {patch.side} px at"
             f" {patch.spacing_mm:g} mm: {uncut[0].detail}"
         )
-    parts = pl.DataFrame(places, schema=_PLACES, orient="row")
+    columns = dict(zip(_PLACES, zip(*places, strict=True), strict=True))
+    triples = {name: np.array(columns[name], np.int32) for name in ("corner", "box")}
+    parts = pl.DataFrame({**columns, **triples}, schema=_PLACES)
     shown = held.select("volume", *_OF_A_SLICE)
     rows = (
-        volumes.rows.drop("sample", "content", *_OF_A_SLICE[1:], "slice")
+        volumes.rows.drop("sample", "content", *_OF_A_SLICE)
         .join(parts, on="volume", how="left", maintain_order="left")
         .join(shown, on=("volume", "slice"), how="left", maintain_order="left")
     )
@@ -195,4 +198,8 @@ def _content(hashes: pl.Series) -> str | None:
     known = hashes.to_list()
     if not any(known):
         return None
-    return hashlib.blake2b("\n".join(map(str, known)).encode(), digest_size=16).hexdigest()
+    return _hash(*map(str, known))
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
