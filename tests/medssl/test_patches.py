@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from medssl.cli import app
 from medssl.encoder import load_encoder
+from medssl.encoder_spec import parse_spec
 from medssl.errors import DataError, TooLargeError, UnsupportedImageError
 from medssl.intensity import Window
 from medssl.loading.dataset import CanvasDataset
@@ -34,6 +35,7 @@ from medssl.volumes.patches import MOST_PATCHES, Patch, grid_of, in_axis
 from medssl.volumes.read import Slices
 from medssl.volumes.samples import as_samples, as_slices
 from medssl.volumes.turning import turned
+from sslcore.errors import CheckpointError
 from tests.medssl.test_volume_samples import run, scanned
 
 SIDES = (37, 30, 11)  # to the right, to the front, to the head
@@ -387,3 +389,12 @@ def test_patches_need_volumes_and_a_spacing(tmp_path: Path, words: tuple[str, ..
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "data.patches needs data.dims=3 and data.spacing_mm" in result.output
+
+
+def test_an_encoder_of_patches_without_their_spacing_is_damaged() -> None:
+    known = {"backbone": "resnet10", "stem": "small", "width": 8, "channels": 1, "image_size": 16}
+    more = {"canvas": 16, "window": "auto", "preset": "ct", "mean": [0], "std": [1]}
+    told = {**known, **more, "feature_dim": 64, "dims": 3, "patches": True}
+    assert parse_spec({**told, "spacing_mm": 1.0}, Path("e.safetensors")).patches
+    with pytest.raises(CheckpointError, match=r"e\.json: not an encoder"):
+        parse_spec(told, Path("e.safetensors"))
