@@ -69,8 +69,8 @@ def cache(config: PretrainConfig, *, prune: bool = False) -> CacheResult:
     """
     dataset, store = _open(config)
     pruned = store.prune() if prune else 0
-    rows = [row for row, place in enumerate(store.places) if place is not None]
-    blocks = [rows[at : at + _BLOCK] for at in range(0, len(rows), _BLOCK)]
+    blocks = [_placed(block, store) for block in dataset.blocks(_BLOCK)]
+    count = sum(map(len, blocks))
     workers = config.data.workers
     loader = DataLoader(
         _Filler(dataset),
@@ -81,12 +81,12 @@ def cache(config: PretrainConfig, *, prune: bool = False) -> CacheResult:
     unreadable = changed = 0
     reports = iter(loader)  # processes start before the bar has its thread
     with Progress("cache", unit="images") as progress:
-        progress.expect(len(rows), unit="images")
+        progress.expect(count, unit="images")
         for block, (lost, other) in zip(blocks, reports, strict=True):
             unreadable, changed = unreadable + lost, changed + other
             progress.advance(len(block))
     stored = store.count()
-    _require_all(store, len(rows), stored + unreadable + changed)
+    _require_all(store, count, stored + unreadable + changed)
     gigabytes = stored * store.bytes_each / 1e9
     return CacheResult(len(dataset), stored, unreadable, changed, gigabytes, store.shape, pruned)
 
@@ -112,6 +112,10 @@ def _open(config: PretrainConfig, **changes: float) -> tuple[CanvasDataset, Canv
     if dataset.store is None:
         raise TypeError("expected a configuration with data.store")
     return dataset, dataset.store
+
+
+def _placed(rows: Sequence[int], store: CanvasStore) -> list[int]:
+    return [row for row in rows if store.places[row] is not None]
 
 
 def _require_all(store: CanvasStore, room: int, done: int) -> None:

@@ -52,6 +52,7 @@ class DataConfig(Section):
         description="of volumes: between the voxels of the canvas, their middle cut out or their"
         " borders repeated; by default the longest side fills the canvas",
     )
+    patches: bool = Field(False, description="of volumes: all cubes that cover one are samples")
     stain: StainMethod | None = Field(
         None,
         description="bring the colours of haematoxylin and eosin to those of a reference, image by"
@@ -77,9 +78,11 @@ class DataConfig(Section):
         return as_written(path)
 
     @model_validator(mode="after")
-    def _has_slabs_of_images(self) -> Self:
+    def _has_parts_of_volumes(self) -> Self:
         if self.slab == 3 and (self.dims == 3 or self.channels == 1 or self.stain):
             raise ValueError("data.slab 3 is for dims 2, 3 channels and no stain; leave one out")
+        if self.patches and (self.dims == 2 or self.spacing_mm is None):
+            raise ValueError("data.patches needs data.dims=3 and data.spacing_mm, such as 1.5")
         return self
 
 

@@ -12,6 +12,7 @@ from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder, unfinished
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
+from medssl.volumes.patches import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import choose_device
@@ -51,7 +52,8 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
     found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
-    manifest = as_samples(found, encoder.spec.dims, encoder.spec.slab)
+    spec = encoder.spec
+    manifest = as_samples(found, spec.dims, spec.slab, patch_of(spec))
     with Progress("embed") as progress:
         if warning := unfinished(run):
             progress.note(warning)

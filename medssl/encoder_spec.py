@@ -8,6 +8,7 @@ from medssl.backbone import Backbone
 from medssl.config import Dims, Preset, PretrainConfig, Slab, StainMethod, Stem, Window
 from medssl.hub_backbones import describe_hub_backbone
 from medssl.run_data import choose_backbone, image_shape
+from medssl.volumes.patches import patch_of
 from sslcore.errors import CheckpointError
 from sslcore.methods.settings import Pooling
 
@@ -36,6 +37,7 @@ class EncoderSpec:
         stain: See `medssl.transforms.stain_normalisation`.
         spacing_mm: Of volumes; None where they are made to fill the canvas.
         slab: Slices that an image is made of, 1 or 3.
+        patches: Whether volumes are cut to patches of the canvas' side.
     """
 
     backbone: str
@@ -57,6 +59,7 @@ class EncoderSpec:
     stain: StainMethod | None = None
     spacing_mm: float | None = None
     slab: Slab = 1
+    patches: bool = False
 
     @classmethod
     def of_run(
@@ -87,6 +90,7 @@ class EncoderSpec:
             stain=config.data.stain,
             spacing_mm=config.data.spacing_mm,
             slab=config.data.slab,
+            patches=config.data.patches,
         )
 
 
@@ -106,7 +110,7 @@ def parse_spec(description: dict[str, Any], path: Path) -> EncoderSpec:
             for name, field in EncoderSpec.__dataclass_fields__.items()
             if name in description or field.default is MISSING
         }
-        return EncoderSpec(
+        spec = EncoderSpec(
             **{
                 **known,
                 "window": Window(known["window"]),
@@ -114,5 +118,7 @@ def parse_spec(description: dict[str, Any], path: Path) -> EncoderSpec:
                 **{name: tuple(known[name]) for name in ("mean", "std")},
             }
         )
+        patch_of(spec)  # has their spacing
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path.with_suffix('.json')}: not an encoder of images") from error
+    return spec

@@ -13,6 +13,7 @@ from medssl.manifest_paths import as_written, decode_path, is_remote
 from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import hide, reveal
 from medssl.sources.remote import require_usable
+from medssl.volumes.patches import Patch
 from sslcore.tables import write_parquet
 
 VERSION = "5"
@@ -80,6 +81,7 @@ class Manifest:
         slices: Rows of all slices, where a row of `rows` stands for several of them; see
             `medssl.volumes.samples`.
         slab: How many of them, if not the whole volume.
+        patch: What a row stands for if it is a part of a volume; further columns say which.
     """
 
     rows: pl.DataFrame
@@ -87,10 +89,11 @@ class Manifest:
     private: str | None = None
     slices: pl.DataFrame | None = None
     slab: Literal[1, 3] = 1
+    patch: Patch | None = None
 
     @property
     def holds_volumes(self) -> bool:
-        """Whether a row stands for a whole volume."""
+        """Whether a row stands for a whole volume, or for a patch of one."""
         return self.slices is not None and self.slab == 1
 
     def __len__(self) -> int:

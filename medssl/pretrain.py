@@ -16,7 +16,8 @@ from medssl.backbones import Backbone
 from medssl.config import PretrainConfig
 from medssl.encoder import store_encoder
 from medssl.health import build_monitor
-from medssl.loading.dataset import DecodedBatch, build_loader
+from medssl.loading.dataset import CanvasDataset, DecodedBatch
+from medssl.loading.loader import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import read_manifest, write_manifest
 from medssl.run_checks import check_micro_batch, check_names
@@ -116,6 +117,7 @@ def _train(parts: RunParts, folder: RunFolder, fabric: Fabric) -> PretrainResult
             if fabric.is_global_zero:
                 progress = stack.enter_context(Progress("pretrain"))
                 progress.note(describe(parts, fabric))
+                stack.callback(_tell_blank, parts.dataset, progress)
                 recorder = _recorder(parts, folder, fabric, progress, _interruption(stack, fabric))
                 recorder.begin(first_step)
 
@@ -176,6 +178,14 @@ def _make_views(parts: RunParts, batch: DecodedBatch, *, device: torch.device) -
     if parts.labels is None:
         return views
     return replace(views, labels=parts.labels[batch.index].to(device))
+
+
+def _tell_blank(dataset: CanvasDataset, progress: Progress) -> None:
+    if dataset.num_blank:
+        progress.note(
+            f"{dataset.num_blank} patches hold one value only, such as air: others of their volumes"
+            " were learnt from instead"
+        )
 
 
 def _interruption(stack: ExitStack, fabric: Fabric) -> Callable[[], bool]:

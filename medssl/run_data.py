@@ -17,6 +17,7 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
+from medssl.volumes.patches import patch_of
 from medssl.volumes.samples import any_part, as_samples
 from sslcore.config import suggest
 from sslcore.console import Progress
@@ -82,7 +83,8 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
         DataError: Volumes are wanted, and there are none: see `as_samples`.
     """
     excluded = pl.col("modality").is_in(list(data.exclude_modalities))
-    used = as_samples(manifest, data.dims, data.slab).where(~excluded.fill_null(value=False))
+    images = as_samples(manifest, data.dims, data.slab, patch_of(data))
+    used = images.where(~excluded.fill_null(value=False))
     if data.allow_burned_in:
         return used
     return used.where(~pl.lit(any_part(used, pl.col("burned_in").is_not_null())))
@@ -90,7 +92,7 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
 
 def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     """Say how many images were left out because they may show text; None if it is none."""
-    images = as_samples(manifest, data.dims, data.slab)
+    images = as_samples(manifest, data.dims, data.slab, patch_of(data))
     count = any_part(images, pl.col("burned_in").is_not_null()).sum()
     if not count or data.allow_burned_in:
         return None
@@ -166,6 +168,8 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
         ConfigError: See there, and for a batch larger than the data.
     """
     data, run = config.data, config.run
+    if data.patches and data.canvas is None:  # needed to know how many there are
+        data = data.model_copy(update={"canvas": config.image_size})
     rows = training_rows(manifest, data)
     chosen = 3 if data.slab == 3 else choose_channels(rows)
     channels = chosen if data.channels == "auto" else data.channels

@@ -21,6 +21,7 @@ from medssl.run_data import choose_backbone, image_shape, tell_burned_in, traini
 from medssl.run_folder import RunFolder
 from medssl.run_images import open_images
 from medssl.view_maker import MultiViewMaker
+from medssl.volumes.patches import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.device import share_batch_statistics
 from sslcore.errors import ConfigError
@@ -65,8 +66,9 @@ class RunParts:
 def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     """Build the parts from the files in `folder`; every process does the same."""
     config = folder.read_config()
-    every = as_samples(read_manifest(folder.manifest), config.data.dims, config.data.slab)
-    manifest = training_rows(every, config.data)
+    data = config.data
+    every = as_samples(read_manifest(folder.manifest), data.dims, data.slab, patch_of(data))
+    manifest = training_rows(every, data)
     channels, _ = image_shape(config)
     dataset = open_images(manifest, config)
     images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)
@@ -94,7 +96,7 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         method,
         optimizer,
         labels=_labels(manifest, config.method),
-        left_out=tell_burned_in(every, config.data),
+        left_out=tell_burned_in(every, data),
     )
 
 
@@ -172,12 +174,16 @@ def describe(parts: RunParts, fabric: Fabric) -> str:
 
 
 def _fetching(dataset: CanvasDataset) -> str | None:
-    """Say what a remote folder costs without a store; None if it does not."""
-    if not dataset.is_remote or dataset.store is not None:
+    """Say what a remote folder, or patches, cost without a store; None if they do not."""
+    if dataset.decodes_again:
+        cost = "costs the decoding of a whole volume for each patch"
+    elif dataset.is_remote and dataset.store is None:
+        cost = "is fetched from the remote folder"
+    else:
         return None
     return (
-        "what data.cache_gb does not hold is fetched from the remote folder in every epoch: run"
-        " medssl cache once, and set data.store"
+        f"what data.cache_gb does not hold {cost} in every epoch: run medssl cache once, and set"
+        " data.store"
     )
 
 

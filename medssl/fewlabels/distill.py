@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from lightning_fabric import Fabric
 
-from medssl.config import DistillConfig
+from medssl.config import Dims, DistillConfig
 from medssl.embed import encoded_table
 from medssl.encoder import Encoder, build_spec_backbone
 from medssl.encoder_spec import EncoderSpec
@@ -32,12 +32,13 @@ from medssl.fewlabels.supervised import (
     train_classifier,
 )
 from medssl.fewlabels.training import TrainingPlan, build_adamw, warmed_up
-from medssl.loading.dataset import build_loader
+from medssl.loading.loader import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from medssl.view_maker import move_canvases
+from medssl.volumes.patches import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import build_fabric
@@ -77,7 +78,8 @@ def distill(
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     teacher = load_classifier(results, device=fabric.device)
     spec = student_spec(teacher.spec, config)
-    known = as_samples(read_manifest(results / "manifest.parquet"), spec.dims, spec.slab)
+    given = read_manifest(results / "manifest.parquet")
+    known = as_samples(given, spec.dims, spec.slab, patch_of(spec))
     labelled = known.where(pl.col("label").is_not_null())
     described = _read_metrics(results / "metrics.json")
     _require_unseen_test(labelled, teacher)
@@ -155,7 +157,8 @@ def _unlabelled(
     folder = RunFolder(run)
     if data is not None:
         given = open_data(data, progress=progress)
-        images = as_samples(given, 3 if labelled.holds_volumes else 2, labelled.slab)
+        dims: Dims = 3 if labelled.holds_volumes else 2
+        images = as_samples(given, dims, labelled.slab, labelled.patch)
         if folder.config.exists():
             images = usable_images(images, folder.read_config().data)
     elif folder.manifest.exists():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-EMPTY, CACHED, UNREADABLE = 0, 1, 2
+EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3  # blank ones are not stored
 
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_PART = 0.7  # of what is free there; the loader needs some for batches on their way
@@ -53,9 +53,13 @@ class CanvasCache:
             return None
         return self._pixels[rows].view(torch.uint16)
 
+    def has_place(self, row: int) -> bool:
+        """Tell whether a canvas would be stored."""
+        return row < self._room
+
     def put(self, row: int, pixels: Tensor) -> None:
         """Store a canvas if there is a place for it."""
-        if row < self._room:
+        if self.has_place(row):
             self._pixels[row] = pixels.view(torch.int16)
             self.state[row] = CACHED  # after the pixels: another process may be looking
 

@@ -5,33 +5,37 @@ of its batch (`DecodedBatch.index` says which rows are there), one warning names
 `CanvasDataset.unreadable` lists all of them. It is not tried again in the same run, so that
 epochs stay comparable. A batch that loses more than half of its rows is a `DataError`, and so is
 any loss when several processes train together, where all must hold equally many rows.
+
+A patch of a volume that holds one value only, such as one of air, says nothing that a patch of
+another patient does not say. Where batches are learnt from, another patch of the volume takes its
+place.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self, cast
+from typing import Self
 
-import polars as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from medssl.config import StainMethod, Window
 from medssl.errors import DataError, IngestError
-from medssl.loading.cache import UNREADABLE, CanvasCache
+from medssl.loading.cache import BLANK, UNREADABLE, CanvasCache
 from medssl.loading.canvas import CANVAS_VERSION, CanvasReader
-from medssl.loading.sampler import Step, StepSampler
+from medssl.loading.canvas_keys import canvas_keys
+from medssl.loading.patch_canvas import PatchReader
 from medssl.loading.scanned_files import ScannedFiles
 from medssl.loading.slab_canvas import SlabReader
-from medssl.loading.store import CanvasStore, StorePlan, canvas_key
+from medssl.loading.store import CanvasStore, StorePlan
 from medssl.loading.volume_canvas import VolumeReader
 from medssl.manifest import Manifest
 from medssl.manifest_paths import as_written, is_remote
 from medssl.sources.local import one_copy_kept
-from medssl.volumes.read import Slices
-from medssl.volumes.samples import parts_of
-from sslcore.cores import usable_cores
+from sslcore.random import derive_keys
+
+_INSTEAD = 0xA1B  # keeps the keys of this choice apart from others
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +99,10 @@ class CanvasDataset(Dataset[Tensor]):
         """
         self._shape = (channels, *[canvas] * (3 if manifest.holds_volumes else 2))
         form = {"canvas": canvas, "channels": channels}
-        self._reader: CanvasReader | VolumeReader | SlabReader
-        if manifest.holds_volumes:
+        self._reader: CanvasReader | VolumeReader | SlabReader | PatchReader
+        if manifest.patch is not None:
+            self._reader = PatchReader(manifest, channels=channels, window=window)
+        elif manifest.holds_volumes:
             self._reader = VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
         elif manifest.slices is not None:
             self._reader = SlabReader(manifest, canvas=canvas, window=window)
@@ -110,7 +116,7 @@ class CanvasDataset(Dataset[Tensor]):
             settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
             self._files = ScannedFiles(manifest)
             volumes = {} if isinstance(self._reader, CanvasReader) else self._reader.volumes
-            self.store = CanvasStore(store, _keys(manifest, settings, volumes), self._shape)
+            self.store = CanvasStore(store, canvas_keys(manifest, settings, volumes), self._shape)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -124,7 +130,10 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = self._cache.get(index)
         if pixels is None:
             pixels = self._from_disk(index)
-            self._cache.put(index, pixels)
+            if isinstance(self._reader, PatchReader) and _is_blank(pixels):
+                self._cache.state[index] = BLANK
+            else:
+                self._cache.put(index, pixels)
         return pixels
 
     def _from_disk(self, index: int) -> Tensor:
@@ -154,6 +163,12 @@ class CanvasDataset(Dataset[Tensor]):
         return self._reader.is_array
 
     @property
+    def decodes_again(self) -> bool:
+        """Whether volumes are decoded for each patch: more than memory holds, and no store."""
+        is_held = self.store is not None or self._cache.has_place(len(self) - 1)
+        return isinstance(self._reader, PatchReader) and not is_held
+
+    @property
     def is_remote(self) -> bool:
         """Whether the files are fetched from a remote folder."""
         return is_remote(self._reader.root)
@@ -164,17 +179,32 @@ class CanvasDataset(Dataset[Tensor]):
         rows = (self._cache.state == UNREADABLE).nonzero().flatten().tolist()
         return tuple(self._samples[row] for row in rows)
 
+    @property
+    def num_blank(self) -> int:
+        """How many patches of one value were seen so far."""
+        return int((self._cache.state == BLANK).sum())
+
+    def blocks(self, size: int) -> list[list[int]]:
+        """Divide the rows for several processes that read them in order: by volume if it is cut."""
+        if isinstance(self._reader, PatchReader):
+            return list(self._reader.rows.values())
+        count = len(self)
+        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+
     def share_cache(self) -> None:
         """Let worker processes fill one cache together; call it before they start."""
         self._cache.share()
 
-    def read_batch(self, index: Tensor, epoch: int = 0, *, complete: bool = False) -> DecodedBatch:
+    def read_batch(
+        self, index: Tensor, epoch: int = 0, *, complete: bool = False, learns: bool = False
+    ) -> DecodedBatch:
         """Return the canvases of the rows `index`, without those that cannot be read.
 
         Args:
             index: Rows of the manifest, `[batch]`, int64.
             epoch: Passed on.
             complete: Whether a missing row is an error.
+            learns: Whether other patches take the places of blank ones.
 
         Raises:
             DataError: More than half of the rows are missing, and not one only; or any if
@@ -184,7 +214,7 @@ class CanvasDataset(Dataset[Tensor]):
         if cached is not None:
             return DecodedBatch(cached, index, epoch)
         with one_copy_kept():
-            found = [(row, self._read_or_skip(row)) for row in index.tolist()]
+            found = [self._read_row(row, epoch, learns=learns) for row in index.tolist()]
         canvases = [pixels for _, pixels in found if pixels is not None]
         missing = len(index) - len(canvases)
         if missing > max(1, len(index) // 2) or (missing and complete):
@@ -198,75 +228,45 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = torch.stack(canvases) if canvases else blank
         return DecodedBatch(pixels, torch.tensor(rows, dtype=torch.int64), epoch)
 
+    def _read_row(self, row: int, epoch: int, *, learns: bool) -> tuple[int, Tensor | None]:
+        """Read a row, or another patch of its volume if it is blank and that is learnt from."""
+        pixels = self._read_or_skip(row)
+        reader = self._reader
+        if not learns or self._cache.state[row] != BLANK or not isinstance(reader, PatchReader):
+            return row, pixels
+        near = torch.tensor(reader.beside(row))
+        for other in near[derive_keys(near, _INSTEAD, epoch, row).argsort()].tolist():
+            found = None if self._cache.state[other] == BLANK else self._read_or_skip(other)
+            if found is not None and self._cache.state[other] != BLANK:
+                return other, found
+        return row, pixels
+
+    def _read_with_others(self, row: int) -> Tensor:
+        """Read a row; where that decodes a volume, all of its patches that can be kept are."""
+        if not isinstance(self._reader, PatchReader):
+            return self[row]
+        before = self._reader.decoded
+        pixels = self[row]
+        if self._reader.decoded > before:
+            for other in self._reader.beside(row):
+                if self._cache.has_place(other) or (self.store and self.store.places[other]):
+                    _ = self[other]
+        return pixels
+
     def _read_or_skip(self, row: int) -> Tensor | None:
         if self._cache.state[row] == UNREADABLE:
             return None
         try:
-            return self[row]
+            return self._read_with_others(row)
         except IngestError as error:
             self._cache.state[row] = UNREADABLE
             logger.warning("sample %s left out: %s", self._samples[row], error.reason)
             return None
 
 
-def _keys(manifest: Manifest, settings: str, volumes: Mapping[str, Slices]) -> list[bytes]:
-    names = ("sample", "stamp", "content", "modality", "bits", "photometric")
-    unit = pl.concat_str("modality", "suv", ignore_nulls=True).alias("modality")
-    told = pl.when(pl.col("suv").is_not_null()).then(unit).otherwise("modality")
-    if manifest.slices is None:
-        rows = manifest.rows.with_columns(told).select(pl.col(names).cast(pl.String)).iter_rows()
-        return [canvas_key(settings, *row) for row in rows]
-    known = replace(manifest, slices=manifest.slices.with_columns(told))
-    placed = ("volume", *names, "plane", "spacing_row_mm", "spacing_column_mm")
-    shown = {
-        name: repr((of.modality, of.bits, of.photometric, of.in_suv))
-        for name, of in volumes.items()
-    }
-    return [
-        canvas_key(settings, shown[volume], *map(repr, parts))
-        for volume, parts in zip(manifest.rows["volume"], parts_of(known, placed), strict=True)
-    ]
-
-
-class _StepReader(Dataset[DecodedBatch]):
-    """Reads the batch of one step; runs in the worker processes."""
-
-    def __init__(self, dataset: CanvasDataset, *, complete: bool) -> None:
-        self._dataset = dataset
-        self._complete = complete
-
-    def __getitem__(self, step: Step) -> DecodedBatch:
-        rows = torch.tensor(step.rows)
-        return self._dataset.read_batch(rows, step.epoch, complete=self._complete)
-
-
-def build_loader(
-    dataset: CanvasDataset,
-    sampler: StepSampler,
-    *,
-    workers: int | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[DecodedBatch]:
-    """Read the batches of `sampler`, one `DecodedBatch` per step, ahead of the training.
-
-    Args:
-        dataset: What to read from.
-        sampler: Which rows, in which order.
-        workers: Reading processes; by default none for arrays, else one per core less one.
-        pin_memory: For a device that copies faster from pinned memory.
-    """
-    if workers is None:
-        workers = 0 if dataset.is_array else max(1, min(8, usable_cores() - 1))
-    if workers:
-        dataset.share_cache()
-    return DataLoader(
-        _StepReader(dataset, complete=sampler.world > 1),
-        batch_size=None,
-        sampler=cast("torch.utils.data.Sampler[Step]", sampler),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
-    )
+def _is_blank(pixels: Tensor) -> bool:
+    values = pixels.view(torch.int16)  # torch cannot compare uint16
+    return bool((values == values.flatten()[0]).all())
 
 
 def iter_canvases(dataset: CanvasDataset, batch_size: int) -> Iterator[DecodedBatch]:

@@ -72,7 +72,7 @@ class Fitting:
         Returns:
             `[channels, canvas, canvas(, canvas)]`, uint16, 65535 for 1.
         """
-        return stored(self._padded(resize(self._cut(image)[None], self.sides))[0])
+        return stored(padded(resize(self._cut(image)[None], self.sides), self.canvas)[0])
 
     def labels(self, labels: Tensor) -> Tensor:
         """Do the same with the labels of its pixels, each that of the nearest pixel.
@@ -84,7 +84,7 @@ class Fitting:
             `[canvas, canvas(, canvas)]`, uint8.
         """
         fitted = resize_labels(self._cut(labels[None]), self.sides)
-        return self._padded(fitted[None].float())[0, 0].to(torch.uint8)
+        return padded(fitted[None].float(), self.canvas)[0, 0].to(torch.uint8)
 
     def back(self, maps: Tensor) -> Tensor:
         """Bring maps of the canvas back to the pixels of the image.
@@ -109,10 +109,17 @@ class Fitting:
             image = image.narrow(axis, first, last - first)
         return image
 
-    def _padded(self, images: Tensor) -> Tensor:
-        free = [self.canvas - side for side in reversed(self.sides)]  # the last side first
-        margins = [part for gap in free for part in (gap // 2, gap - gap // 2)]
-        return F.pad(images, margins, mode="replicate") if any(margins) else images
+
+def padded(images: Tensor, canvas: int) -> Tensor:
+    """Put images or volumes in the middle of canvases, `[batch, channels, ...]`, borders repeated.
+
+    Args:
+        images: `[batch, channels, *sides]`, none of them longer than the canvas.
+        canvas: Every side of it, px.
+    """
+    free = [canvas - side for side in reversed(images.shape[2:])]  # the last side first
+    margins = [part for gap in free for part in (gap // 2, gap - gap // 2)]
+    return F.pad(images, margins, mode="replicate") if any(margins) else images
 
 
 def stored(image: Tensor) -> Tensor:

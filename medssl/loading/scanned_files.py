@@ -17,7 +17,9 @@ class ScannedFiles:
         """
         self._root = manifest.root
         self._key = _key_of(manifest)
-        self._files = [set(parts) for parts in parts_of(manifest, ("path", "stamp"))]
+        found = parts_of(manifest, ("path", "stamp"))
+        shared = {id(parts): frozenset(parts) for parts in found}  # patches of a volume have one
+        self._files = [shared[id(parts)] for parts in found]
 
     def are_unchanged(self, row: int) -> bool:
         """Tell whether all files of a row have their stamps of the scan.

@@ -6,12 +6,10 @@ volume without a geometry keeps its axes, and its voxels are taken to be cubes.
 """
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from nibabel.orientations import apply_orientation
 from torch import Tensor
 
 from medssl.errors import Reason, UnsupportedImageError
@@ -19,12 +17,9 @@ from medssl.intensity import Window, show_volume
 from medssl.loading.fitting import Fitting
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
-from medssl.sources.volume import LPS, turn_to
-from medssl.volumes.geometry import Geometry, volumes_of
+from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import Slices
-
-_AXES = "SPL"  # slices to the head, rows to the back, columns to the left
-Number = TypeVar("Number", bound=np.generic)
+from medssl.volumes.turning import turned
 
 
 class VolumeReader:
@@ -120,27 +115,3 @@ def to_cube(
     """
     volume = torch.from_numpy(np.ascontiguousarray(shown))[None]
     return Fitting.of_volume(shown.shape, spacing_mm, side, wanted_mm).pixels(volume)
-
-
-def turned(
-    path: Path, volume: npt.NDArray[Number], geometry: Geometry
-) -> tuple[npt.NDArray[Number], tuple[float, float, float]]:
-    """Return a volume with the axes of the patient, and its spacing; pixels of 1 mm if none."""
-    if geometry.affine is None:
-        return volume, (1.0, 1.0, 1.0)
-    spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0).tolist()
-    change = turn_to(_AXES, path, LPS @ geometry.affine)
-    order = np.argsort(change[:, 0])
-    first, second, third = (spacing[axis] for axis in order)
-    placed = np.asarray(apply_orientation(volume, change), volume.dtype)
-    return placed, (first, second, third)
-
-
-def turned_back(path: Path, volume: npt.NDArray[Number], geometry: Geometry) -> npt.NDArray[Number]:
-    """Undo `turned`: return a volume with the axes of its slices, `[slices, rows, columns]`."""
-    if geometry.affine is None:
-        return volume
-    change = turn_to(_AXES, path, LPS @ geometry.affine)
-    placed = volume.transpose(change[:, 0].astype(int))
-    flipped = tuple(axis for axis in range(3) if change[axis, 1] < 0)
-    return np.ascontiguousarray(np.flip(placed, flipped))

@@ -11,6 +11,7 @@ from medssl.config import PretrainConfig
 from medssl.errors import DataError
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.report.results import Results, read_results
+from medssl.volumes.patches import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError
@@ -105,10 +106,11 @@ def _collect(folder: Path, run: Path | None, results: Results | None) -> Inputs:
 
 
 def _gallery(manifest: Manifest | None, config: PretrainConfig | None) -> Manifest | None:
-    """Return what pictures are taken from: of volumes their middle slices."""
-    if manifest is None or config is None:
+    """Return what pictures are taken from: of volumes and patches their middle slices."""
+    if manifest is None or config is None or config.data.canvas is None:
         return manifest
-    return as_samples(manifest, config.data.dims, config.data.slab)
+    data = config.data
+    return as_samples(manifest, data.dims, data.slab, patch_of(data))
 
 
 def _find_run(folder: Path, name: str) -> Path | None:

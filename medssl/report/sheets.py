@@ -51,6 +51,9 @@ class Images:
             display = read_display(path, **place, window=self.window)
         except IngestError:
             return None
+        if row.get("box"):  # of a patch
+            top, bottom, left, right = row["box"]
+            display = display[:, top:bottom, left:right]
         return to_bytes(display)
 
 

@@ -47,7 +47,8 @@ def view_section(inputs: Inputs, report: ReportConfig) -> Section:
         " to recognise that the views of one row show the same image."
     )
     if config.data.dims == 3:
-        lead += " It saw whole volumes; the pictures are their middle slices."
+        seen = "patches of volumes" if config.data.patches else "whole volumes"
+        lead += f" It saw {seen}; the pictures are their middle slices."
     if config.data.slab == 3:
         lead += " It saw each slice with those before and after it, which are not in the pictures."
     caption = (

@@ -204,5 +204,6 @@ def amount(labels: str) -> str:
 
 
 def short(key: str) -> str:
-    """Return as much of a keyed hash as tells rows apart on a page."""
-    return key[:6]
+    """Return as much of a keyed hash as tells rows apart on a page, and the place of a patch."""
+    name, dot, place = key.partition(".")
+    return name[:6] + dot + place

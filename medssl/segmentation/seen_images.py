@@ -15,13 +15,14 @@ from medssl.fewlabels.groups import IntArray
 from medssl.fewlabels.labelled_images import light_views
 from medssl.loading.fitting import Fitting
 from medssl.loading.store import StorePlan
-from medssl.loading.volume_canvas import turned, turned_back, volumes_by_name
+from medssl.loading.volume_canvas import volumes_by_name
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.masks.read import Codes
 from medssl.segmentation.network import Segmenter
 from medssl.view_maker import move_canvases
 from medssl.volumes.read import Slices
+from medssl.volumes.turning import turned, turned_back
 from sslcore.training.health import evaluating
 
 _AT_ONCE = {2: 32, 3: 2}  # views that are outlined together

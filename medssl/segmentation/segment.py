@@ -34,6 +34,7 @@ from medssl.volumes.samples import as_slices
 from sslcore.config import dump_config
 from sslcore.console import Progress
 from sslcore.device import build_fabric
+from sslcore.errors import ConfigError
 from sslcore.files import require_new_folder, whole_folder
 from sslcore.tables import write_parquet
 from sslcore.training.settings import RunConfig
@@ -95,11 +96,18 @@ def segment(
     Raises:
         OutputError: `out` exists, or cannot be written.
         CheckpointError: The run has no encoder.
+        ConfigError: It is of patches of volumes.
         DataError: Masks or split cannot be worked with; the message has the way out.
     """
     require_new_folder(out, way_out="give another name with --out")
     fabric = build_fabric(RunConfig(device=config.device))
     encoder = load_encoder(run, device=fabric.device)
+    if encoder.spec.patches:
+        raise ConfigError(
+            f"{run}: outlines are learnt from whole volumes, and this encoder from patches of them;"
+            " go on from it without patches, by medssl pretrain with --set data.patches=false"
+            f" --set backbone.weights={run}, and segment that run"
+        )
     warning = unfinished(run)
     if warning:
         progress.note(warning)

@@ -1,19 +1,34 @@
-"""What one sample is: an image, a slice with its neighbours, or a whole volume."""
+"""What one sample is: an image, a slice with its neighbours, a whole volume, or a patch of one."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
+from polars.datatypes import DataType, DataTypeClass
 
 from medssl.config import Dims, Slab
-from medssl.errors import DataError
+from medssl.errors import DataError, IngestError
 from medssl.manifest import Manifest
+from medssl.volumes.geometry import geometry_of_rows, volumes_of
+from medssl.volumes.patches import Grid, Patch, grid_of
 
+_OF_A_SLICE = ("slice", "path", "member", "frame", "frames", "plane", "moment", "stamp")
+_PLACES: dict[str, DataType | DataTypeClass] = {
+    "volume": pl.String,
+    "slice": pl.Int32,
+    "corner": pl.Array(pl.Int32, 3),  # where it begins in the volume at its spacing
+    "box": pl.Array(pl.Int32, 4),  # rows and columns of the slice: first, last, first, last
+    "sample": pl.String,
+    "content": pl.String,
+}
 _AGREED = ("label", "split", "patient", "study", "series", "site", "scanner", "modality")
 
 
-def as_samples(manifest: Manifest, dims: Dims, slab: Slab = 1) -> Manifest:
+def as_samples(
+    manifest: Manifest, dims: Dims, slab: Slab = 1, patch: Patch | None = None
+) -> Manifest:
     """Return the manifest as it is, with the slices of volumes only, or with a row per volume.
 
     The row of a volume is that of its middle slice, which stands for it in pictures, under the name
@@ -21,13 +36,19 @@ def as_samples(manifest: Manifest, dims: Dims, slab: Slab = 1) -> Manifest:
     it is null, and so is whatever else they should agree on. Text is suspected if it is in one of
     them. Images of no volume are left out.
 
+    With patches a volume has a row for each, that of the slice through its middle, with what is
+    known of the volume. Its name is that of the volume with the place where it begins, such as
+    `VOLUME.64.0.128`: voxels of the patch from the feet, front and right. No pixel is read for it.
+    A volume that cannot be cut has one, so that reading it tells why.
+
     Args:
         manifest: As it was read; one of volumes is returned as it is.
         dims: 3 for volumes.
         slab: 3 for slices with those before and after them.
+        patch: Of volumes, if they are to be cut.
 
     Raises:
-        DataError: There are no volumes, or slices of one are missing.
+        DataError: There are no volumes, none can be cut, or slices of one are missing.
     """
     if (dims == 2 and slab == 1) or manifest.slices is not None:
         return manifest
@@ -40,21 +61,9 @@ def as_samples(manifest: Manifest, dims: Dims, slab: Slab = 1) -> Manifest:
     _require_complete(held)
     if dims == 2:
         return replace(manifest, rows=held, slices=held, slab=slab)
-    about = held.group_by("volume", maintain_order=True).agg(
-        *(_agreed(name) for name in _AGREED),
-        pl.col("burned_in").drop_nulls().first(),
-        pl.col("channels").max(),
-        pl.col("content").sort_by("slice"),
-    )
-    about = about.with_columns(pl.col("content").map_elements(_content, return_dtype=pl.String))
-    names = manifest.rows.columns
-    middle = held.filter(pl.col("slice") == pl.col("slices") // 2).drop(
-        *_AGREED, "burned_in", "channels", "content"
-    )
-    rows = middle.join(about, on="volume", how="left", maintain_order="left").with_columns(
-        sample="volume"
-    )
-    return replace(manifest, rows=rows.select(names), slices=held)
+    rows = _of_volumes(held).select(manifest.rows.columns)
+    volumes = replace(manifest, rows=rows, slices=held)
+    return volumes if patch is None else _cut(volumes, held, patch)
 
 
 def as_slices(manifest: Manifest) -> Manifest:
@@ -66,10 +75,11 @@ def as_slices(manifest: Manifest) -> Manifest:
     if manifest.slices is None:
         return manifest
     unit = "volume" if manifest.holds_volumes else "sample"
-    given = manifest.rows.select(unit, "label", "split")
+    given = manifest.rows.group_by(unit).agg(_agreed("label"), _agreed("split"))
     used = manifest.slices.join(manifest.rows, on="volume", how="semi", maintain_order="left")
     rows = used.drop("label", "split").join(given, on=unit, how="left", maintain_order="left")
-    return replace(manifest, rows=rows.select(manifest.rows.columns), slices=None, slab=1)
+    rows = rows.select(manifest.slices.columns)
+    return replace(manifest, rows=rows, slices=None, slab=1, patch=None)
 
 
 def parts_of(manifest: Manifest, names: Sequence[str]) -> list[list[tuple[object, ...]]]:
@@ -112,6 +122,58 @@ def beside(place: int, count: int) -> tuple[int, int, int]:
     return max(place - 1, 0), place, min(place + 1, count - 1)
 
 
+def _of_volumes(held: pl.DataFrame) -> pl.DataFrame:
+    """Return a row for each volume: its middle slice, and what is known of all of its slices."""
+    about = held.group_by("volume", maintain_order=True).agg(
+        *(_agreed(name) for name in _AGREED),
+        pl.col("burned_in").drop_nulls().first(),
+        pl.col("channels").max(),
+        pl.col("content").sort_by("slice"),
+    )
+    about = about.with_columns(pl.col("content").map_elements(_content, return_dtype=pl.String))
+    middle = held.filter(pl.col("slice") == pl.col("slices") // 2).drop(
+        *_AGREED, "burned_in", "channels", "content"
+    )
+    return middle.join(about, on="volume", how="left", maintain_order="left").with_columns(
+        sample="volume"
+    )
+
+
+def _cut(volumes: Manifest, held: pl.DataFrame, patch: Patch) -> Manifest:
+    """Return a row for each patch of the volumes."""
+    places: list[tuple[object, ...]] = []
+    content = dict(volumes.rows.select("volume", "content").iter_rows())
+    uncut: list[IngestError] = []
+    for slices in volumes_of(held):
+        first = slices.row(0, named=True)
+        name, shape = first["volume"], (len(slices), first["rows"], first["columns"])
+        try:
+            grid = grid_of(volumes.file(first["path"]), shape, geometry_of_rows(slices), patch)
+        except IngestError as error:
+            uncut.append(error)
+            grid = Grid(shape, ((0, 0, 0),), (((0, shape[0]), (0, shape[1]), (0, shape[2])),))
+        for corner, (along, *plane) in zip(grid.corners, grid.boxes, strict=True):
+            place = ".".join(map(str, corner))
+            pixels = content[name] and _hash(content[name], place)
+            box = [end for span in plane for end in span]
+            places.append((name, sum(along) // 2, corner, box, f"{name}.{place}", pixels))
+    if len(uncut) == len(volumes):
+        raise DataError(
+            f"none of the {len(uncut)} volumes can be cut to patches of {patch.side} px at"
+            f" {patch.spacing_mm:g} mm: {uncut[0].detail}"
+        )
+    columns = dict(zip(_PLACES, zip(*places, strict=True), strict=True))
+    triples = {name: np.array(columns[name], np.int32) for name in ("corner", "box")}
+    parts = pl.DataFrame({**columns, **triples}, schema=_PLACES)
+    shown = held.select("volume", *_OF_A_SLICE)
+    rows = (
+        volumes.rows.drop("sample", "content", *_OF_A_SLICE)
+        .join(parts, on="volume", how="left", maintain_order="left")
+        .join(shown, on=("volume", "slice"), how="left", maintain_order="left")
+    )
+    return replace(volumes, rows=rows.select(*volumes.rows.columns, "corner", "box"), patch=patch)
+
+
 def _wish(dims: Dims) -> str:
     return "--dims 3" if dims == 3 else "data.slab"
 
@@ -136,4 +198,8 @@ def _content(hashes: pl.Series) -> str | None:
     known = hashes.to_list()
     if not any(known):
         return None
-    return hashlib.blake2b("\n".join(map(str, known)).encode(), digest_size=16).hexdigest()
+    return _hash(*map(str, known))
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()

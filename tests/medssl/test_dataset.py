@@ -13,7 +13,8 @@ from medssl.config import Window
 from medssl.errors import DataError, IngestError
 from medssl.loading import cache
 from medssl.loading.cache import CanvasCache
-from medssl.loading.dataset import CanvasDataset, DecodedBatch, build_loader, iter_canvases
+from medssl.loading.dataset import CanvasDataset, DecodedBatch, iter_canvases
+from medssl.loading.loader import build_loader
 from medssl.loading.sampler import StepSampler
 from medssl.manifest import Manifest
 
