@@ -16,7 +16,8 @@ from pydicom.sequence import Sequence
 
 from medssl.identity import SiteKey
 from medssl.intensity import Window, show_volume, to_display
-from medssl.loading.dataset import CanvasDataset, _keys
+from medssl.loading.canvas_keys import canvas_keys
+from medssl.loading.dataset import CanvasDataset
 from medssl.loading.store import StorePlan
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
@@ -331,7 +332,7 @@ def test_stored_canvases_of_another_unit_are_not_taken_for_these(tmp_path: Path)
             "suv": ["suv", "no_weight", None],
         }
     )
-    keys = _keys(Manifest(rows, tmp_path), "", {})
+    keys = canvas_keys(Manifest(rows, tmp_path), "", {})
     assert len(set(keys)) == 3
     plain = Manifest(rows.with_columns(suv=pl.lit(None, pl.String)), tmp_path)
-    assert _keys(plain, "", {})[2] == keys[2]
+    assert canvas_keys(plain, "", {})[2] == keys[2]
