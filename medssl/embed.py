@@ -12,7 +12,7 @@ from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder, unfinished
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import choose_device

@@ -8,7 +8,7 @@ from medssl.backbone import Backbone
 from medssl.config import Dims, Preset, PretrainConfig, Slab, StainMethod, Stem, Window
 from medssl.hub_backbones import describe_hub_backbone
 from medssl.run_data import choose_backbone, image_shape
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from sslcore.errors import CheckpointError
 from sslcore.methods.settings import Pooling
 

@@ -13,7 +13,7 @@ from medssl.manifest_paths import as_written, decode_path, is_remote
 from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import hide, reveal
 from medssl.sources.remote import require_usable
-from medssl.volumes.patches import Patch
+from medssl.volumes.patch import Patch
 from sslcore.tables import write_parquet
 
 VERSION = "5"

@@ -13,7 +13,7 @@ from medssl.fewlabels.classifier import Trained, load_classifier
 from medssl.fewlabels.probe import decide
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import choose_device

@@ -17,7 +17,7 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import any_part, as_samples
 from sslcore.config import suggest
 from sslcore.console import Progress

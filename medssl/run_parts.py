@@ -21,7 +21,7 @@ from medssl.run_data import choose_backbone, image_shape, tell_burned_in, traini
 from medssl.run_folder import RunFolder
 from medssl.run_images import open_images
 from medssl.view_maker import MultiViewMaker
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.device import share_batch_statistics
 from sslcore.errors import ConfigError

@@ -18,7 +18,7 @@ from medssl.labels import folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, tell_burned_in, training_rows, usable_images
 from medssl.run_folder import RunFolder
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 

@@ -38,7 +38,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from medssl.view_maker import move_canvases
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.device import build_fabric

@@ -11,7 +11,7 @@ from medssl.config import PretrainConfig
 from medssl.errors import DataError
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.report.results import Results, read_results
-from medssl.volumes.patches import patch_of
+from medssl.volumes.patch import patch_of
 from medssl.volumes.samples import as_samples
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError

@@ -7,13 +7,14 @@ volume ends; an axis shorter than a patch has one, with the volume in its middle
 
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import Reason, TooLargeError, UnsupportedImageError
 from medssl.volumes.geometry import Geometry
+from medssl.volumes.patch import Patch
 from medssl.volumes.turning import turn_of
 
 MOST_PATCHES = 1 << 16  # of one volume: more come of a header that is wrong about millimetres
@@ -21,34 +22,6 @@ MOST_PATCHES = 1 << 16  # of one volume: more come of a header that is wrong abo
 Triple = tuple[int, int, int]
 Span = tuple[int, int]
 Box = tuple[Span, Span, Span]
-
-
-class Patch(NamedTuple):
-    """What the patches of all volumes have in common.
-
-    Attributes:
-        side: Of the cube, px.
-        spacing_mm: Between its voxels.
-    """
-
-    side: int
-    spacing_mm: float
-
-
-class Reading(Protocol):
-    """How a run reads its data, or an encoder what it is given."""
-
-    @property
-    def patches(self) -> bool:
-        """Whether volumes are cut."""
-
-    @property
-    def canvas(self) -> int | None:
-        """Side of what is read, px."""
-
-    @property
-    def spacing_mm(self) -> float | None:
-        """Between voxels."""
 
 
 class Grid(NamedTuple):
@@ -63,19 +36,6 @@ class Grid(NamedTuple):
     sides: Triple
     corners: tuple[Triple, ...]
     boxes: tuple[Box, ...]
-
-
-def patch_of(settings: Reading) -> Patch | None:
-    """Return what patches are like; None where volumes are not cut.
-
-    Raises:
-        TypeError: Settings that are not resolved.
-    """
-    if not settings.patches:
-        return None
-    if settings.canvas is None or settings.spacing_mm is None:
-        raise TypeError("expected resolved settings")
-    return Patch(settings.canvas, settings.spacing_mm)
 
 
 def grid_of(path: Path, shape: Triple, geometry: Geometry, patch: Patch) -> Grid:

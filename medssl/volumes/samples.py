@@ -12,7 +12,8 @@ from medssl.config import Dims, Slab
 from medssl.errors import DataError, IngestError
 from medssl.manifest import Manifest
 from medssl.volumes.geometry import geometry_of_rows, volumes_of
-from medssl.volumes.patches import Grid, Patch, grid_of
+from medssl.volumes.patch import Patch
+from medssl.volumes.patches import Grid, grid_of
 
 _OF_A_SLICE = ("slice", "path", "member", "frame", "frames", "plane", "moment", "stamp")
 _PLACES: dict[str, DataType | DataTypeClass] = {

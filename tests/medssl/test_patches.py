@@ -31,7 +31,8 @@ from medssl.manifest import Manifest, read_manifest, write_manifest
 from medssl.report.sheets import open_images
 from medssl.transforms.resizing import resize
 from medssl.volumes.geometry import Geometry
-from medssl.volumes.patches import MOST_PATCHES, Patch, grid_of, in_axis
+from medssl.volumes.patch import Patch
+from medssl.volumes.patches import MOST_PATCHES, grid_of, in_axis
 from medssl.volumes.read import Slices
 from medssl.volumes.samples import as_samples, as_slices
 from medssl.volumes.turning import turned
