@@ -45,7 +45,7 @@ class CacheResult:
         sides = " x ".join(map(str, self.shape))
         lines = [f"{self.stored} of {self.images} images of {sides}, {self.gigabytes:.3g} GB"]
         if self.unreadable:
-            lines.append(f"{self.unreadable} could not be read; scan again to see why")
+            lines.append(f"{self.unreadable} could not be read, as was told; scan again")
         if self.changed:
             lines.append(
                 f"{self.changed} are not known to be as they were scanned, and not stored; scan"
@@ -140,6 +140,7 @@ class _Filler(Dataset[tuple[int, int]]):
     def _store(self, row: int) -> bool:
         try:
             self._dataset[row]
-        except IngestError:
+        except IngestError as error:
+            self._dataset.leave_out(row, error)
             return False
         return True

@@ -110,7 +110,7 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of a view, px.")] = None,
-    dims: Annotated[int | None, typer.Option(help="3 learns from whole volumes.")] = None,
+    dims: Annotated[int | None, typer.Option(help="3 learns from volumes.")] = None,
     device: Device = None,
     devices: Annotated[int | None, typer.Option(help="Processes, one per device.")] = None,
     seed: Seed = None,

@@ -38,7 +38,7 @@ class DataConfig(Section):
     """What is read, and how it becomes one tensor."""
 
     path: Path = Field(description="folder, manifest.parquet, MedMNIST .npz, or s3://bucket/folder")
-    dims: Dims = Field(2, description="2 learns from images, 3 from whole volumes")
+    dims: Dims = Field(2, description="2 learns from images, 3 from volumes")
     channels: Literal["auto", 1, 3] = Field("auto", description="3 if any image has colour")
     window: Window = Window.AUTO
     slab: Slab = Field(
@@ -48,7 +48,8 @@ class DataConfig(Section):
     )
     spacing_mm: float | None = Field(
         None,
-        gt=0,
+        ge=1e-4,
+        le=100,
         description="of volumes: between the voxels of the canvas, their middle cut out or their"
         " borders repeated; by default the longest side fills the canvas",
     )

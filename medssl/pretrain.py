@@ -183,8 +183,8 @@ def _make_views(parts: RunParts, batch: DecodedBatch, *, device: torch.device) -
 def _tell_blank(dataset: CanvasDataset, progress: Progress) -> None:
     if dataset.num_blank:
         progress.note(
-            f"{dataset.num_blank} patches hold one value only, such as air: others of their volumes"
-            " were learnt from instead"
+            f"{dataset.num_blank} patches hold one value only, such as air: others of their"
+            " volumes, where there are any, were learnt from instead"
         )
 
 

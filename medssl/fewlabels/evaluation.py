@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medssl.fewlabels.groups import joined_groups
+from medssl.fewlabels.groups import subject_groups
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.metrics import (
     FloatArray,
@@ -103,8 +103,8 @@ class TestSet:
         """Prepare the resamples.
 
         Args:
-            manifest_rows: Columns sample, patient and label; an image without a patient counts
-                as a patient of its own.
+            manifest_rows: Columns sample, patient, volume and label; where patients are not known,
+                a volume counts as one, and an image without either.
             tested: Rows that any model is tested on, ascending.
             classes: All labels that occur, in the order of the codes.
             resamples: Of the bootstrap.
@@ -117,26 +117,33 @@ class TestSet:
         self.classes = tuple(classes)
         self.truth = encode_labels(self.rows["label"], classes)
         self._tested = tested
-        self._groups = joined_groups(self.rows["patient"].to_list())
+        self._groups = subject_groups(self.rows)
         self._count, self._seed = resamples, seed
         units = np.unique(np.stack([self.truth, self._groups]), axis=1)
         self._fewest = int(np.bincount(units[0]).min())
         for _ in self._resamples():  # too rare a class shows before anything is trained
             pass
 
+    def _unit(self) -> str:
+        """Return what is drawn, in a word: volumes where several images are of one."""
+        if self.rows["patient"].null_count() < len(self.rows):
+            return "patient"
+        return "volume" if self.rows["volume"].drop_nulls().is_duplicated().any() else "image"
+
     def describe_interval(self) -> dict[str, Any]:
         """Say what the intervals are, for metrics.json."""
         num_units = int(self._groups.max()) + 1
         num_unknown = self.rows["patient"].null_count()
-        unit = "image" if num_unknown == len(self.rows) else "patient"
+        unit = self._unit()
         note = f"{num_units} test {unit}s drawn with replacement, all classes present"
         if num_unknown:
             unknown = (
-                "patients are not known"
-                if unit == "image"
-                else f"images of unknown patients ({num_unknown}) count as one each"
+                f"images of unknown patients ({num_unknown}) count as one each"
+                if unit == "patient"
+                else "patients are not known"
             )
-            note += f"; {unknown}, so intervals are too narrow if images share a patient"
+            shared = "volumes" if unit == "volume" else "images"
+            note += f"; {unknown}, so intervals are too narrow if {shared} share a patient"
         if not self._has_intervals:
             note = (
                 f"no intervals: a class is on {self._fewest} of {num_units} test {unit}s, and fewer"

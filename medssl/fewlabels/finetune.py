@@ -27,7 +27,7 @@ from medssl.encoder_spec import EncoderSpec
 from medssl.fewlabels.classifier import LEARNT_SCHEMA, Trained
 from medssl.fewlabels.cohort import Cohort, gather_cohort
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
-from medssl.fewlabels.groups import joined_groups
+from medssl.fewlabels.groups import subject_groups
 from medssl.fewlabels.label_budget import MIN_VAL_PER_CLASS
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.probe import ENOUGH_VAL, class_shares
@@ -134,7 +134,7 @@ def finetune(
         splits=cohort.splits,
         codes=encode_labels(cohort.manifest.rows["label"], cohort.classes),
         num_classes=len(cohort.classes),
-        patients=joined_groups(cohort.manifest.rows["patient"].to_list()),
+        patients=subject_groups(cohort.manifest.rows),
         pretrained=encoder.backbone,
         build_untrained=build,
         fabric=fabric,

@@ -41,6 +41,11 @@ def joined_groups(*keys: Sequence[str | None]) -> IntArray:
     return numbers.astype(np.int64)
 
 
+def subject_groups(rows: pl.DataFrame) -> IntArray:
+    """Number whom images are of: patients where they are known, else volumes, else each its own."""
+    return joined_groups(rows["patient"].to_list(), rows["volume"].to_list())
+
+
 def patient_groups(rows: pl.DataFrame) -> IntArray:
     """Number what must stay together: patients, and those who share an image."""
     unknown = rows["patient"].null_count()

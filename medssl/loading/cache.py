@@ -10,7 +10,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3  # blank ones are not stored
+EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3  # blank ones are stored, too
 
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_PART = 0.7  # of what is free there; the loader needs some for batches on their way
@@ -38,14 +38,13 @@ class CanvasCache:
         self.state[self._room :][self.state[self._room :] == CACHED] = EMPTY
         self.state.share_memory_()  # type: ignore[no-untyped-call]
         stored, self._pixels = self._pixels, self._reserve(shared=True)
-        for row in (self.state == CACHED).nonzero().flatten().tolist():
-            self._pixels[row] = stored[row]
+        for row in range(self._room):
+            if self._holds(row):
+                self._pixels[row] = stored[row]
 
     def get(self, row: int) -> Tensor | None:
         """Return the canvas of `row` if it is stored."""
-        if self.state[row] != CACHED:
-            return None
-        return self._pixels[row].clone().view(torch.uint16)
+        return self._pixels[row].clone().view(torch.uint16) if self._holds(row) else None
 
     def get_all(self, rows: Tensor) -> Tensor | None:
         """Return the canvases of `rows`, `[batch, ...]`, if every one is stored."""
@@ -57,11 +56,15 @@ class CanvasCache:
         """Tell whether a canvas would be stored."""
         return row < self._room
 
-    def put(self, row: int, pixels: Tensor) -> None:
-        """Store a canvas if there is a place for it."""
+    def put(self, row: int, pixels: Tensor, *, blank: bool = False) -> None:
+        """Store a canvas if there is a place for it; that it is blank is known without one."""
         if self.has_place(row):
             self._pixels[row] = pixels.view(torch.int16)
-            self.state[row] = CACHED  # after the pixels: another process may be looking
+        if blank or self.has_place(row):  # after the pixels: another process may be looking
+            self.state[row] = BLANK if blank else CACHED
+
+    def _holds(self, row: int) -> bool:
+        return self.has_place(row) and int(self.state[row]) in (CACHED, BLANK)
 
     def _reserve(self, *, shared: bool) -> Tensor:
         shape = (self._room, *self._shape)

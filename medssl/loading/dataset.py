@@ -4,11 +4,12 @@ A file that became unreadable after the scan costs its own row, not the run: the
 of its batch (`DecodedBatch.index` says which rows are there), one warning names the sample, and
 `CanvasDataset.unreadable` lists all of them. It is not tried again in the same run, so that
 epochs stay comparable. A batch that loses more than half of its rows is a `DataError`, and so is
-any loss when several processes train together, where all must hold equally many rows.
+any loss when several processes train together, where all must hold equally many rows. Patches of a
+volume are lost together, and count as one.
 
 A patch of a volume that holds one value only, such as one of air, says nothing that a patch of
-another patient does not say. Where batches are learnt from, another patch of the volume takes its
-place.
+another patient does not say. Where batches are learnt from without labels, another patch of the
+volume takes its place.
 """
 
 import logging
@@ -130,10 +131,8 @@ class CanvasDataset(Dataset[Tensor]):
         pixels = self._cache.get(index)
         if pixels is None:
             pixels = self._from_disk(index)
-            if isinstance(self._reader, PatchReader) and _is_blank(pixels):
-                self._cache.state[index] = BLANK
-            else:
-                self._cache.put(index, pixels)
+            is_patch = isinstance(self._reader, PatchReader)
+            self._cache.put(index, pixels, blank=is_patch and _is_blank(pixels))
         return pixels
 
     def _from_disk(self, index: int) -> Tensor:
@@ -165,7 +164,8 @@ class CanvasDataset(Dataset[Tensor]):
     @property
     def decodes_again(self) -> bool:
         """Whether volumes are decoded for each patch: more than memory holds, and no store."""
-        is_held = self.store is not None or self._cache.has_place(len(self) - 1)
+        in_store = self.store is not None and None not in self.store.places
+        is_held = in_store or self._cache.has_place(len(self) - 1)
         return isinstance(self._reader, PatchReader) and not is_held
 
     @property
@@ -207,8 +207,8 @@ class CanvasDataset(Dataset[Tensor]):
             learns: Whether other patches take the places of blank ones.
 
         Raises:
-            DataError: More than half of the rows are missing, and not one only; or any if
-                `complete`.
+            DataError: More than half of the rows are missing, and not one only, or of the volumes
+                if they are patches; or any if `complete`.
         """
         cached = self._cache.get_all(index)
         if cached is not None:
@@ -216,12 +216,13 @@ class CanvasDataset(Dataset[Tensor]):
         with one_copy_kept():
             found = [self._read_row(row, epoch, learns=learns) for row in index.tolist()]
         canvases = [pixels for _, pixels in found if pixels is not None]
-        missing = len(index) - len(canvases)
-        if missing > max(1, len(index) // 2) or (missing and complete):
+        missing = self._sources([row for row, pixels in found if pixels is None])
+        all_there = self._sources(index.tolist())
+        if missing > max(1, all_there // 2) or (missing and complete):
             raise DataError(
-                f"{missing} of the {len(index)} images of a batch were readable when the folder"
-                f" was scanned but are not now; is {as_written(self._reader.root)} still there? Or"
-                " scan again"
+                f"{missing} of the {all_there} {self._kind} of a batch were readable when the"
+                f" folder was scanned but are not now; is {as_written(self._reader.root)} still"
+                " there? Or scan again"
             )
         rows = [row for row, pixels in found if pixels is not None]
         blank = torch.empty((0, *self._shape), dtype=torch.uint16)
@@ -230,16 +231,16 @@ class CanvasDataset(Dataset[Tensor]):
 
     def _read_row(self, row: int, epoch: int, *, learns: bool) -> tuple[int, Tensor | None]:
         """Read a row, or another patch of its volume if it is blank and that is learnt from."""
-        pixels = self._read_or_skip(row)
-        reader = self._reader
-        if not learns or self._cache.state[row] != BLANK or not isinstance(reader, PatchReader):
+        state, reader = self._cache.state, self._reader
+        pixels = None if learns and state[row] == BLANK else self._read_or_skip(row)
+        if not learns or state[row] != BLANK or not isinstance(reader, PatchReader):
             return row, pixels
         near = torch.tensor(reader.beside(row))
         for other in near[derive_keys(near, _INSTEAD, epoch, row).argsort()].tolist():
-            found = None if self._cache.state[other] == BLANK else self._read_or_skip(other)
-            if found is not None and self._cache.state[other] != BLANK:
+            found = None if state[other] == BLANK else self._read_or_skip(other)
+            if found is not None and state[other] != BLANK:
                 return other, found
-        return row, pixels
+        return row, self._read_or_skip(row)
 
     def _read_with_others(self, row: int) -> Tensor:
         """Read a row; where that decodes a volume, all of its patches that can be kept are."""
@@ -259,9 +260,28 @@ class CanvasDataset(Dataset[Tensor]):
         try:
             return self._read_with_others(row)
         except IngestError as error:
-            self._cache.state[row] = UNREADABLE
-            logger.warning("sample %s left out: %s", self._samples[row], error.reason)
+            self.leave_out(row, error)
             return None
+
+    def leave_out(self, row: int, error: IngestError) -> None:
+        """Take note of a row that cannot be read, with all patches of its volume; tell it once."""
+        if self._cache.state[row] == UNREADABLE:
+            return
+        lost = self._reader.beside(row) if isinstance(self._reader, PatchReader) else [row]
+        self._cache.state[lost] = UNREADABLE
+        others = f" and {len(lost) - 1} more of its volume" if len(lost) > 1 else ""
+        about = (self._samples[row], others, error.reason, error.detail)
+        logger.warning("sample %s%s left out: %s, %s", *about)
+
+    def _sources(self, rows: list[int]) -> int:
+        """Count what is read for some rows: the volumes that patches are of, or else the rows."""
+        if not isinstance(self._reader, PatchReader):
+            return len(rows)
+        return len({self._reader.beside(row)[0] for row in rows})
+
+    @property
+    def _kind(self) -> str:
+        return "volumes" if isinstance(self._reader, PatchReader) else "images"
 
 
 def _is_blank(pixels: Tensor) -> bool:

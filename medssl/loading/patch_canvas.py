@@ -134,12 +134,14 @@ class _KeptVolumes:
 
     def _loaded(self, name: str, load: Callable[[str], ShownVolume]) -> ShownVolume:
         if name in self._failed:
-            raise self._failed[name]
+            raise self._failed[name].with_traceback(None)
         try:
             return load(name)
         except IngestError as error:
-            self._failed[name] = error
-            raise
+            # What is kept holds neither the voxels read so far, by its traceback, nor other errors.
+            error.__cause__ = error.__context__ = None
+            self._failed[name] = error.with_traceback(None)
+        raise self._failed[name]
 
     def __reduce__(self) -> tuple[type["_KeptVolumes"], tuple[()]]:
         return _KeptVolumes, ()  # nothing of it goes to another process

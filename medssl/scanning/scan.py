@@ -273,8 +273,11 @@ def _require_complete(tables: Tables, files: list[Found]) -> None:
 
 
 def _no_images(tables: Tables, folder: Path) -> DataError:
-    counts = tables.rejected["reason"].value_counts().sort("reason").iter_rows()
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
+    counts = tables.rejected.group_by("reason").agg(pl.len(), pl.col("detail").first())
+    reasons = "; ".join(
+        f"{reason} {count}, such as: {detail}"
+        for reason, count, detail in counts.sort("reason").iter_rows()
+    )
     total = len(tables.rejected)
     return DataError(
         f"{as_written(folder)}: none of {total} files holds an image that can be read: {reasons}"

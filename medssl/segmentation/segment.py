@@ -105,8 +105,9 @@ def segment(
     if encoder.spec.patches:
         raise ConfigError(
             f"{run}: outlines are learnt from whole volumes, and this encoder from patches of them;"
-            " go on from it without patches, by medssl pretrain with --set data.patches=false"
-            f" --set backbone.weights={run}, and segment that run"
+            " go on from it without patches, by medssl pretrain with --config"
+            f" {run}/config.yaml --set data.patches=false --set backbone.weights={run}, and"
+            " segment that run"
         )
     warning = unfinished(run)
     if warning:

@@ -99,8 +99,8 @@ def _with_loaded(
     loaded = (
         getattr(sys.modules[module], name)
         for module, names in of_libraries.items()
-        if module in sys.modules
         for name in names
+        if hasattr(sys.modules.get(module), name)
     )
     return (*errors, *loaded)
 

@@ -19,9 +19,10 @@ def make_rows(*, patients: bool = True) -> pl.DataFrame:
         {
             "sample": [f"s{row}" for row in range(count)],
             "patient": [f"p{row // 3}" if patients else None for row in range(count)],
+            "volume": None,
             "label": ["a", "b", "b"] * 20,
         },
-        schema={"sample": pl.String, "patient": pl.String, "label": pl.String},
+        schema=dict.fromkeys(("sample", "patient", "volume", "label"), pl.String),
     )
 
 
@@ -115,6 +116,14 @@ def test_intervals_over_images_say_that_they_may_be_too_narrow() -> None:
     about = make_test(make_rows(patients=False)).describe_interval()
     assert about["unit"] == "image"
     assert "too narrow" in about["note"]
+
+
+def test_images_of_one_volume_are_one_unit_where_patients_are_not_known() -> None:
+    volume = pl.format("v{}", pl.int_range(pl.len()) // 4)
+    about = make_test(make_rows(patients=False).with_columns(volume=volume)).describe_interval()
+    assert about["unit"] == "volume"
+    assert about["note"].startswith("15 test volumes")
+    assert "too narrow if volumes share a patient" in about["note"]
 
 
 def test_one_image_without_a_patient_counts_as_one_patient() -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from medssl.cli import app
 from medssl.encoder import load_encoder
 from medssl.encoder_spec import parse_spec
-from medssl.errors import DataError, TooLargeError, UnsupportedImageError
+from medssl.errors import DataError, IngestError, TooLargeError, UnsupportedImageError
 from medssl.intensity import Window
 from medssl.loading.dataset import CanvasDataset
 from medssl.loading.loader import build_loader
@@ -282,6 +283,7 @@ def test_patches_of_air_are_rows_but_others_are_learnt_from(tmp_path: Path) -> N
             assert all(row == own or (own in blank and row // 8 == own // 8) for row, own in pairs)
             for row, pixels in zip(batch.index.tolist(), batch.pixels, strict=True):
                 assert torch.equal(pixels, every.pixels[row])
+        assert decoded(dataset) == 2 or not cache_gb
     assert seen[0] == seen[1]
     assert len({row for rows in seen[0] for row in rows}) == 4
 
@@ -321,7 +323,9 @@ def test_a_stored_patch_has_its_place_its_volume_and_its_setting(tmp_path: Path)
     assert missing(as_samples(replace(manifest, rows=changed), 3, 1, PATCH)) == 18
 
 
-def test_an_unreadable_volume_is_tried_once_and_costs_its_patches_only(tmp_path: Path) -> None:
+def test_an_unreadable_volume_is_tried_once_and_costs_its_patches_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     patches = as_samples(volumes(tmp_path / "d", 3), 3, 1, PATCH)
     (tmp_path / "d" / "1.nii").unlink()
     dataset = CanvasDataset(patches, canvas=16, channels=1)
@@ -330,6 +334,27 @@ def test_an_unreadable_volume_is_tried_once_and_costs_its_patches_only(tmp_path:
     assert batch.index.tolist() == [row for row in range(54) if paths[row] != "1.nii"]
     assert len(dataset.unreadable) == 18
     assert decoded(dataset) == 2
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "and 17 more of its volume left out: vanished, no such file" in said
+    gone = [row for row in range(54) if paths[row] == "1.nii"]
+    assert dataset.read_batch(torch.tensor(gone)).index.tolist() == []  # one volume, not 18 images
+    with pytest.raises(DataError, match="1 of the 1 volumes"):
+        dataset.read_batch(torch.tensor(gone), complete=True)
+    for row in gone:
+        with pytest.raises(IngestError) as error:
+            dataset[row]
+        depth = len(list(traceback.walk_tb(error.value.__traceback__)))
+        assert depth < 9  # else a broken volume holds what was read of it, and more with each try
+        assert error.value.__context__ is None
+
+
+def test_a_store_with_too_little_room_does_not_hold_the_patches(tmp_path: Path) -> None:
+    patches = as_samples(volumes(tmp_path / "d", 3), 3, 1, PATCH)
+    known = {"canvas": 16, "channels": 1, "cache_gb": 0}
+    for gigabytes, decodes_again in ((1.0, False), (1e-4, True)):
+        plan = StorePlan(tmp_path / f"store {gigabytes}", gigabytes)
+        dataset = CanvasDataset(patches, **known, store=plan)  # type: ignore[arg-type]
+        assert dataset.decodes_again is decodes_again
 
 
 def test_patches_become_slices_again_with_what_was_said_of_their_volumes(tmp_path: Path) -> None:
