@@ -120,7 +120,10 @@ def _images(inputs: Inputs) -> str:
         return "images"
     seen = training_rows(manifest, inputs.config.data) if inputs.config else manifest
     rows = seen.rows
-    text = writing.count(len(rows), "image")
+    volumes = writing.count(rows["volume"].n_unique(), "volume") if seen.holds_volumes else ""
+    text = volumes or writing.count(len(rows), "image")
+    if seen.patch is not None:
+        text = f"{writing.count(len(rows), 'patch', 'patches')} of {volumes}"
     patients = rows["patient"].n_unique() - rows["patient"].has_nulls()
     return f"{text} of {writing.count(patients, 'patient')}" if patients else text
 
