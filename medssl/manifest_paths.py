@@ -8,6 +8,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from sslcore.files import is_url
 
 _ESCAPED = "percent:"
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 def encode_path(path: str) -> str:
@@ -17,7 +18,7 @@ def encode_path(path: str) -> str:
     archives, stands as "percent:" with all its unusual bytes as %XX; so does one that begins with
     these letters itself.
     """
-    if not path.startswith(_ESCAPED) and not re.search("[\ud800-\udfff]", path):
+    if not path.startswith(_ESCAPED) and (path.isascii() or not _NO_TEXT.search(path)):
         return path
     return _ESCAPED + quote_from_bytes(os.fsencode(path))
 

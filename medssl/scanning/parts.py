@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -43,10 +43,17 @@ _PASSING = (
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Rows of the manifest, and rows of the files set aside."""
+    """Rows of the manifest, and rows of the files set aside.
+
+    Attributes:
+        rows: Of the manifest.
+        rejected: Of the files set aside.
+        is_last: Whether the rows are all of the last complete scan, so that its volumes stand.
+    """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
+    is_last: bool = False
 
     def about(self, files: pl.DataFrame) -> "Tables":
         """Keep what is about `files`, which have columns `path` and `stamp`."""
@@ -134,7 +141,8 @@ class Parts:
         complete = Tables(last, last_aside).without_changed_slides(files)
         rows = pl.concat([*tables, complete.rows]).unique(["path", "member", "frame"], keep="first")
         rejected = pl.concat([*asides, complete.rejected]).unique("path", keep="first")
-        return Tables(rows, rejected).reusable().about(files)
+        found = Tables(rows, rejected).reusable().about(files)
+        return replace(found, is_last=not tables and len(found.rows) == len(last))
 
     def _without(self, kind: str, schema: pl.Schema, is_slide: pl.Expr) -> list[pl.DataFrame]:
         """Return the parts of a kind, and take slides in DICOM out of them for good.

@@ -121,20 +121,20 @@ def scan(
             parts.remove()
             raise _no_images(tables, folder)
         private = _keep_paths(tables, masks, root, key) if config.private else None
-        rows = assemble(describe(tables.rows, patterns, config, key))
-        rows = with_masks(rows, tables.rejected, masks)
+        rows = describe(tables.rows, patterns, config, key)
+        is_same = reused.is_last and not todo
+        rows = with_masks(rows if is_same else assemble(rows), tables.rejected, masks)
         manifest = _labelled(Manifest(rows, root, private), config, key, parts)
         about = {SETTINGS_NOTE: settings}
         write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
         write_manifest(manifest, out, about=about)
         parts.remove()
-    seconds = time.monotonic() - began
     return summarise(
         manifest.rows,
         tables.rejected,
         files=counted,
         reused=len(known),
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         label_tag=config.label_tag,
     )
 

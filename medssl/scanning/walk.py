@@ -107,12 +107,17 @@ def walk_remote(folder: Path, key: SiteKey) -> tuple[list[Found], list[SetAside]
 
 def without_slide_parts(found: list[Found]) -> list[Found]:
     """Sort, and leave out the files that a MIRAX slide has in the folder of its name."""
-    paths = {file.path.lower() for file in found}
     slides = {file.path[: -len(SUFFIX)] for file in found if is_mirax(file.path)}
-    slides = {folder for folder in slides if f"{folder}/Slidedat.ini".lower() in paths}
+    if slides:
+        paths = {file.path.lower() for file in found}
+        slides = {folder for folder in slides if f"{folder}/Slidedat.ini".lower() in paths}
+        found = _without_parts(found, slides)
+    return sorted(found, key=lambda item: item.path)
+
+
+def _without_parts(found: list[Found], slides: set[str]) -> list[Found]:
     parts = ((file, _SLIDE_PART.fullmatch(file.path)) for file in found)
-    kept = [file for file, part in parts if part is None or part[1] not in slides]
-    return sorted(kept, key=lambda item: item.path)
+    return [file for file, part in parts if part is None or part[1] not in slides]
 
 
 def look_into(

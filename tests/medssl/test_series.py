@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -87,6 +88,22 @@ def test_slices_are_put_in_order_along_their_normal(tmp_path: Path, sides: Seque
     np.testing.assert_allclose(affine[:3, 3], 10)
     assert volume.geometry.spacing_mm == pytest.approx(SPACING, abs=1e-5)
     assert volume.geometry.problems == ()
+
+
+def test_volumes_follow_the_files_from_scan_to_scan(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block())
+    places = ("path", "volume", "slice", "slices")
+    first, again = (scanned(tmp_path / "d").rows.select(places) for _ in range(2))
+    assert again.equals(first)
+    assert first["slices"].to_list() == [6] * 6
+    last = first.filter(pl.col("slice") == 5)["path"].item()
+    content = (tmp_path / "d" / last).read_bytes()
+    (tmp_path / "d" / last).unlink()
+    fewer = scanned(tmp_path / "d").rows
+    assert fewer["slices"].to_list() == [5] * 5
+    assert sorted(fewer["slice"]) == list(range(5))
+    (tmp_path / "d" / last).write_bytes(content)
+    assert scanned(tmp_path / "d").rows.select(places).equals(first)
 
 
 def test_a_series_in_dicom_and_its_nifti_are_the_same_volume(tmp_path: Path) -> None:
