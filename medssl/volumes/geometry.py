@@ -96,6 +96,12 @@ def geometry_of(planes: Floats | None, pixel_mm: tuple[float, float] | None) -> 
     )
 
 
+_DESCRIBED = (
+    *("volume", "kind", "modality", "patient", "slice", "rows", "columns"),
+    *("plane", "spacing_row_mm", "spacing_column_mm"),
+)
+
+
 def describe_volumes(rows: pl.DataFrame) -> pl.DataFrame:
     """Return a row for each volume of a manifest, in the order of the manifest.
 
@@ -107,7 +113,7 @@ def describe_volumes(rows: pl.DataFrame) -> pl.DataFrame:
         (between slices, rows, columns; null if unknown), `missing`, `uneven_mm`, `tilt_degrees`
         and `problems`, of `PROBLEMS`.
     """
-    found = [_describe(slices) for slices in volumes_of(rows)]
+    found = [_describe(slices) for slices in volumes_of(rows.select(_DESCRIBED))]
     return pl.DataFrame(found, schema=_COLUMNS, orient="row")
 
 
