@@ -161,6 +161,7 @@ class CollapseGuard:
 
 
 _LEAST_SHARE = 0.1  # of the untrained network's; in healthy runs the least seen was 0.36
+_LEAST_PROJECTION_SHARE = 0.03  # they keep what the loss asks for: learning runs fell to 0.07
 _LEAST_SPREAD = 1e-3
 _LEAST_RANK = 1.5
 _LEAST_PROJECTION_SPREAD = 0.05  # healthy methods were above 0.8 after 50 steps
@@ -172,18 +173,25 @@ _WAY_OUT = (
 
 def _sign_of_collapse(health: Health, first: Health) -> str | None:
     checks = (
-        ("spread", health.spread, first.spread, _LEAST_SPREAD),
-        ("effective rank", health.effective_rank, first.effective_rank, _LEAST_RANK),
+        ("spread", health.spread, first.spread, _LEAST_SPREAD, _LEAST_SHARE),
+        ("effective rank", health.effective_rank, first.effective_rank, _LEAST_RANK, _LEAST_SHARE),
         (
             "spread of the projections",
             health.projection_spread,
             first.projection_spread,
             _LEAST_PROJECTION_SPREAD,
+            _LEAST_SHARE,
         ),
-        ("rank of the projections", health.projection_rank, first.projection_rank, _LEAST_RANK),
+        (
+            "rank of the projections",
+            health.projection_rank,
+            first.projection_rank,
+            _LEAST_RANK,
+            _LEAST_PROJECTION_SHARE,
+        ),
     )
-    for name, value, before, least in checks:
-        bound = max(least, _LEAST_SHARE * (before or 0.0))
+    for name, value, before, least, share in checks:
+        bound = max(least, share * (before or 0.0))
         if value is not None and not value >= bound:
             return f"{name} {value:.3g} < {bound:.3g}"
     return None
