@@ -12,8 +12,7 @@ from medssl.config import EmbedConfig
 from medssl.encoder import Encoder, load_encoder, unfinished
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import samples_of
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
@@ -52,8 +51,7 @@ def embed(run: Path, data: Path, out: Path, config: EmbedConfig) -> EmbedResult:
     require_parquet(out)
     encoder = load_encoder(run, device=torch.device(choose_device(config.device)))
     found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
-    spec = encoder.spec
-    manifest = as_samples(found, spec.dims, spec.slab, patch_of(spec))
+    manifest = samples_of(found, encoder.spec)
     with Progress("embed") as progress:
         if warning := unfinished(run):
             progress.note(warning)

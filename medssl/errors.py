@@ -11,6 +11,7 @@ SSLError
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from sslcore.errors import SSLError
 
@@ -54,6 +55,11 @@ class IngestError(SSLError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}: {self.detail}"
+
+    def bare(self) -> Self:
+        """Return itself, to be kept: without what its traceback and other errors hold in memory."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class UnreadableFileError(IngestError):

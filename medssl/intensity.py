@@ -84,9 +84,7 @@ def window_of(values: Values, rescale: Linear | None) -> VoiWindow | None:
     taken = taken[np.isfinite(taken)]
     if taken.size == 0:
         return None
-    low, high = _ends(taken)
-    if rescale is not None:
-        low, high = sorted(rescale.slope * end + rescale.intercept for end in (low, high))
+    low, high = _rescaled_ends(_ends(taken), rescale)
     return VoiWindow((low + high) / 2, high - low, "LINEAR_EXACT") if high > low else None
 
 
@@ -216,7 +214,12 @@ def _percentiles(decoded: Decoded) -> tuple[float, float]:
         values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0
-    low, high = sorted(rescaled(np.array(_ends(_sampled(values))), rescale).tolist())
+    return _rescaled_ends(_ends(_sampled(values)), rescale)
+
+
+def _rescaled_ends(ends: tuple[float, float], rescale: Linear | None) -> tuple[float, float]:
+    """Return two stored values after the modality transform, the lower one first."""
+    low, high = sorted(rescaled(np.array(ends), rescale).tolist())
     return low, high
 
 
@@ -255,15 +258,12 @@ def _distinct(values: Values) -> tuple[Values, Values]:
 
 
 def _full_range(decoded: Decoded) -> tuple[float, float]:
-    low, high = _type_range(decoded.values, decoded.bits)
+    ends = _type_range(decoded.values, decoded.bits)
     match decoded.rescale:
         case Lut(bits=bits):
             return 0.0, float((1 << bits) - 1)
-        case Linear(slope, intercept):
-            ends = sorted((low * slope + intercept, high * slope + intercept))
-            return ends[0], ends[1]
-        case None:
-            return low, high
+        case rescale:
+            return _rescaled_ends(ends, rescale)
 
 
 def _type_range(values: Values, bits: int) -> tuple[float, float]:

@@ -13,8 +13,7 @@ from medssl.fewlabels.classifier import Trained, load_classifier
 from medssl.fewlabels.probe import decide
 from medssl.manifest import Manifest
 from medssl.run_data import open_data
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import samples_of
 from sslcore.console import Progress
 from sslcore.device import choose_device
 from sslcore.tables import require_parquet, require_replaceable, write_parquet
@@ -58,8 +57,7 @@ def predict(results: Path, data: Path, out: Path, config: EmbedConfig) -> Predic
     require_parquet(out)
     classifier = load_classifier(results, device=torch.device(choose_device(config.device)))
     found = open_data(data, scanned_to=out.with_suffix(".manifest.parquet"))
-    spec = classifier.encoder.spec
-    manifest = as_samples(found, spec.dims, spec.slab, patch_of(spec))
+    manifest = samples_of(found, classifier.encoder.spec)
     with Progress("predict") as progress:
         table, failures = prediction_table(classifier, manifest, config.batch_size, progress)
         if failures:

@@ -17,8 +17,7 @@ from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
 from medssl.sources.archives import is_archive
 from medssl.views import choose_local_size, choose_preset
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import any_part, as_samples
+from medssl.volumes.samples import any_part, samples_of
 from sslcore.config import suggest
 from sslcore.console import Progress
 from sslcore.device import choose_device, choose_precision
@@ -83,8 +82,7 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
         DataError: Volumes are wanted, and there are none: see `as_samples`.
     """
     excluded = pl.col("modality").is_in(list(data.exclude_modalities))
-    images = as_samples(manifest, data.dims, data.slab, patch_of(data))
-    used = images.where(~excluded.fill_null(value=False))
+    used = samples_of(manifest, data).where(~excluded.fill_null(value=False))
     if data.allow_burned_in:
         return used
     return used.where(~pl.lit(any_part(used, pl.col("burned_in").is_not_null())))
@@ -92,7 +90,7 @@ def usable_images(manifest: Manifest, data: DataConfig) -> Manifest:
 
 def tell_burned_in(manifest: Manifest, data: DataConfig) -> str | None:
     """Say how many images were left out because they may show text; None if it is none."""
-    images = as_samples(manifest, data.dims, data.slab, patch_of(data))
+    images = samples_of(manifest, data)
     count = any_part(images, pl.col("burned_in").is_not_null()).sum()
     if not count or data.allow_burned_in:
         return None

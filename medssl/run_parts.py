@@ -21,8 +21,7 @@ from medssl.run_data import choose_backbone, image_shape, tell_burned_in, traini
 from medssl.run_folder import RunFolder
 from medssl.run_images import open_images
 from medssl.view_maker import MultiViewMaker
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import samples_of
 from sslcore.device import share_batch_statistics
 from sslcore.errors import ConfigError
 from sslcore.methods.method import ViewMethod
@@ -66,9 +65,8 @@ class RunParts:
 def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
     """Build the parts from the files in `folder`; every process does the same."""
     config = folder.read_config()
-    data = config.data
-    every = as_samples(read_manifest(folder.manifest), data.dims, data.slab, patch_of(data))
-    manifest = training_rows(every, data)
+    every = samples_of(read_manifest(folder.manifest), config.data)
+    manifest = training_rows(every, config.data)
     channels, _ = image_shape(config)
     dataset = open_images(manifest, config)
     images = pick_images(manifest, dataset, count=config.run.health_samples, seed=config.run.seed)
@@ -96,7 +94,7 @@ def assemble(folder: RunFolder, fabric: Fabric) -> RunParts:
         method,
         optimizer,
         labels=_labels(manifest, config.method),
-        left_out=tell_burned_in(every, data),
+        left_out=tell_burned_in(every, config.data),
     )
 
 

@@ -18,8 +18,7 @@ from medssl.labels import folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, tell_burned_in, training_rows, usable_images
 from medssl.run_folder import RunFolder
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import samples_of
 from sslcore.console import Progress
 
 
@@ -108,8 +107,7 @@ def gather_cohort(
     """
     settings = run.read_config().data
     given = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
-    named = _label(given, config)
-    manifest = as_samples(named, settings.dims, settings.slab, patch_of(settings))
+    manifest = samples_of(_label(given, config), settings)
     every = usable_images(manifest, settings)
     labelled = every.where(pl.col("label").is_not_null())
     hidden = tell_burned_in(manifest, settings)

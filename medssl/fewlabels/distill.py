@@ -38,8 +38,7 @@ from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, training_rows, usable_images
 from medssl.run_folder import RunFolder
 from medssl.view_maker import move_canvases
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import as_samples, samples_of
 from sslcore.console import Progress
 from sslcore.device import build_fabric
 from sslcore.errors import ConfigError
@@ -78,8 +77,7 @@ def distill(
     fabric = build_fabric(RunConfig(device=config.device, batch_size=config.batch_size))
     teacher = load_classifier(results, device=fabric.device)
     spec = student_spec(teacher.spec, config)
-    given = read_manifest(results / "manifest.parquet")
-    known = as_samples(given, spec.dims, spec.slab, patch_of(spec))
+    known = samples_of(read_manifest(results / "manifest.parquet"), spec)
     labelled = known.where(pl.col("label").is_not_null())
     described = _read_metrics(results / "metrics.json")
     _require_unseen_test(labelled, teacher)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3  # blank ones are stored, too
+EMPTY, CACHED, UNREADABLE, BLANK = 0, 1, 2, 3
+_HELD = (CACHED, BLANK)  # where there is room
 
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_PART = 0.7  # of what is free there; the loader needs some for batches on their way
@@ -38,9 +39,9 @@ class CanvasCache:
         self.state[self._room :][self.state[self._room :] == CACHED] = EMPTY
         self.state.share_memory_()  # type: ignore[no-untyped-call]
         stored, self._pixels = self._pixels, self._reserve(shared=True)
-        for row in range(self._room):
-            if self._holds(row):
-                self._pixels[row] = stored[row]
+        held = torch.isin(self.state[: self._room], torch.tensor(_HELD, dtype=torch.uint8))
+        for row in held.nonzero().flatten().tolist():
+            self._pixels[row] = stored[row]
 
     def get(self, row: int) -> Tensor | None:
         """Return the canvas of `row` if it is stored."""
@@ -64,7 +65,7 @@ class CanvasCache:
             self.state[row] = BLANK if blank else CACHED
 
     def _holds(self, row: int) -> bool:
-        return self.has_place(row) and int(self.state[row]) in (CACHED, BLANK)
+        return self.has_place(row) and int(self.state[row]) in _HELD
 
     def _reserve(self, *, shared: bool) -> Tensor:
         shape = (self._room, *self._shape)

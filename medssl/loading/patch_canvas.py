@@ -133,15 +133,12 @@ class _KeptVolumes:
         return volume
 
     def _loaded(self, name: str, load: Callable[[str], ShownVolume]) -> ShownVolume:
-        if name in self._failed:
-            raise self._failed[name].with_traceback(None)
-        try:
-            return load(name)
-        except IngestError as error:
-            # What is kept holds neither the voxels read so far, by its traceback, nor other errors.
-            error.__cause__ = error.__context__ = None
-            self._failed[name] = error.with_traceback(None)
-        raise self._failed[name]
+        if name not in self._failed:
+            try:
+                return load(name)
+            except IngestError as error:
+                self._failed[name] = error.bare()  # without the voxels read so far
+        raise self._failed[name].bare()
 
     def __reduce__(self) -> tuple[type["_KeptVolumes"], tuple[()]]:
         return _KeptVolumes, ()  # nothing of it goes to another process

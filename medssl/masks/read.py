@@ -107,15 +107,14 @@ class MaskReader:
             self._held += _size(found)
         found = self._objects[path]
         if isinstance(found, IngestError):
-            raise found.with_traceback(None)  # which would grow, and hold what was read
+            raise found.bare()  # its traceback would grow, and hold what was read
         return found
 
     def _read_object(self, path: str) -> Structures | IngestError:
         try:
             read = open_structures(self._root / decode_path(path), self._links.get(path, []))
         except IngestError as error:
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+            return error.bare()
         self.loose[path] = read.loose
         return read
 

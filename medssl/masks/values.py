@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import Reason, UnsupportedImageError
+from medssl.intensity import rescaled
 from medssl.masks.slices import Slice
 from medssl.sources.decoded import Decoded, ImageReader, Linear
 from medssl.sources.local import local_file
@@ -83,7 +84,7 @@ def _whole(path: Path, decoded: Decoded) -> Values:
         return np.where(code > 0, code + COLOUR, 0)
     values = shown.astype(np.float64)
     if isinstance(decoded.rescale, Linear):
-        values = values * decoded.rescale.slope + decoded.rescale.intercept
+        values = rescaled(values, decoded.rescale)
     whole = np.rint(values)
     if not np.isfinite(values).all() or (np.abs(values - whole) > _WHOLE).any():
         raise _unfit(path, "a mask of other values than whole numbers; save it as integers")

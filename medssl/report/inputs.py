@@ -11,8 +11,7 @@ from medssl.config import PretrainConfig
 from medssl.errors import DataError
 from medssl.manifest import Manifest, read_manifest, rejected_path
 from medssl.report.results import Results, read_results
-from medssl.volumes.patch import patch_of
-from medssl.volumes.samples import as_samples
+from medssl.volumes.samples import samples_of
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError
 from sslcore.report.run_files import read_log, read_tree
@@ -109,8 +108,7 @@ def _gallery(manifest: Manifest | None, config: PretrainConfig | None) -> Manife
     """Return what pictures are taken from: of volumes and patches their middle slices."""
     if manifest is None or config is None or config.data.canvas is None:
         return manifest
-    data = config.data
-    return as_samples(manifest, data.dims, data.slab, patch_of(data))
+    return samples_of(manifest, config.data)
 
 
 def _find_run(folder: Path, name: str) -> Path | None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from medssl.config import Dims, Slab
 from medssl.errors import DataError, IngestError
 from medssl.manifest import Manifest
 from medssl.volumes.geometry import geometry_of_rows, volumes_of
-from medssl.volumes.patch import Patch
+from medssl.volumes.patch import Patch, Reading, patch_of
 from medssl.volumes.patches import Grid, grid_of
 
 _OF_A_SLICE = ("slice", "path", "member", "frame", "frames", "plane", "moment", "stamp")
@@ -25,6 +26,23 @@ _PLACES: dict[str, DataType | DataTypeClass] = {
     "content": pl.String,
 }
 _AGREED = ("label", "split", "patient", "study", "series", "site", "scanner", "modality")
+
+
+class Sampling(Reading, Protocol):
+    """Settings that say what a sample is: those of a run, or of an encoder."""
+
+    @property
+    def dims(self) -> Dims:
+        """3 for volumes."""
+
+    @property
+    def slab(self) -> Slab:
+        """3 for slices with those before and after them."""
+
+
+def samples_of(manifest: Manifest, settings: Sampling) -> Manifest:
+    """Return the samples that a run or an encoder takes; see `as_samples`."""
+    return as_samples(manifest, settings.dims, settings.slab, patch_of(settings))
 
 
 def as_samples(
