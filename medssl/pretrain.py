@@ -134,6 +134,7 @@ def _train(parts: RunParts, folder: RunFolder, fabric: Fabric) -> PretrainResult
             fabric=fabric,
             prepare=partial(_make_views, parts, device=fabric.device),
             schedule=partial(warmup_cosine, warmup=optim.warmup, floor=optim.floor),
+            decay=optim.decay_factor,
             on_step=on_step,
             first_step=first_step,
         )

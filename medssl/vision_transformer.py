@@ -25,6 +25,7 @@ class ViTPlan(NamedTuple):
 
 
 PLANS = {
+    "vit_mini": ViTPlan(96, 3, 6),  # of no paper: for small images and few cores
     "vit_tiny": ViTPlan(192, 3),
     "vit_small": ViTPlan(384, 6),
     "vit_base": ViTPlan(768, 12),

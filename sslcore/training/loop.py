@@ -73,6 +73,7 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
     prepare: Callable[[RawT], BatchT],
     schedule: Callable[[float], float],
     on_step: Callable[[StepRecord], bool | None],
+    decay: Callable[[float], float] | None = None,
     first_step: int = 0,
 ) -> None:
     """Train `method` until `settings.steps`, or until `on_step` ends it.
@@ -80,7 +81,7 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
     Args:
         method: Already on `fabric.device` if `optimizer` holds restored state.
         batches: One raw batch for each step from `first_step` on.
-        optimizer: Its groups' learning rates at this point are the base rates.
+        optimizer: Its groups' learning rates and weight decays at this point are the base values.
         settings: See `LoopSettings`.
         fabric: Launched. Brings device, precision and processes.
         prepare: From a raw batch to what `method` takes, on the device.
@@ -89,6 +90,7 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
         on_step: Receives every step's record; log, health and checkpoints live there. It may use
             `method` itself, and must leave it in training mode. If it returns true, training
             ends with this step.
+        decay: Like `schedule`, to the factor on the base weight decays; constant by default.
         first_step: Number of steps done before, when resuming.
 
     Raises:
@@ -99,7 +101,7 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
     """
     method.train()
     model, stepper = fabric.setup(_SealedMethod(method), optimizer)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    base = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     source = iter(batches)
     for step in range(first_step, settings.steps):
         clock = _Clock()
@@ -107,8 +109,10 @@ def fit(  # noqa: PLR0913 - the parts of a run, each named at the call
         clock.waited()
         batch = prepare(raw)
         clock.prepared()
-        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = base * schedule((step + 0.5) / settings.steps)
+        middle = (step + 0.5) / settings.steps
+        for group, (first_rate, first_decay) in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = first_rate * schedule(middle)
+            group["weight_decay"] = first_decay * (decay(middle) if decay else 1.0)
         output: StepOutput = model(_Sealed(batch)).content
         stepper.zero_grad()
         fabric.backward(output.loss)

@@ -40,7 +40,7 @@ def build_optimizer(
     groups = [matrices, vectors]
     match config.name:
         case "adamw":
-            return AdamW(groups, lr=rate)
+            return AdamW(groups, lr=rate, betas=(0.9, config.second_beta))
         case "sgd":
             return SGD(groups, lr=rate, momentum=config.momentum)
         case "lars":

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sslcore.config import Section
+from sslcore.schedules import cosine_ramp
 
 
 class OptimConfig(Section):
@@ -16,10 +17,30 @@ class OptimConfig(Section):
         None, gt=0, description="peak, per 256 samples of batch; default by method and optimiser"
     )
     weight_decay: float = Field(1e-4, ge=0, description="not applied to biases and norms")
+    last_weight_decay: float | None = Field(
+        None, ge=0, description="at the end of the run, along a cosine; as at the start by default"
+    )
+    second_beta: float = Field(0.999, gt=0, lt=1, description="AdamW's; 0.95 to 0.999 in papers")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and LARS")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of the run, not a step count")
-    floor: float = Field(0.0, ge=0, lt=1, description="last learning rate, share of the peak")
+    floor: float = Field(
+        0.0, ge=0, le=1, description="last learning rate, share of the peak; 1 to stay there"
+    )
     clip_norm: float = Field(5.0, gt=0, description="upper bound on the gradient norm")
+
+    @model_validator(mode="after")
+    def _decays_from_somewhere(self) -> Self:
+        if self.last_weight_decay is not None and not self.weight_decay:
+            raise ValueError(
+                f"last_weight_decay {self.last_weight_decay:g} needs a weight_decay above 0"
+            )
+        return self
+
+    def decay_factor(self, progress: float) -> float:
+        """Return what the weight decay is multiplied by at `progress`, 0 to 1."""
+        if self.last_weight_decay is None:
+            return 1.0
+        return cosine_ramp(progress, start=1.0, end=self.last_weight_decay / self.weight_decay)
 
 
 class RunConfig(Section):

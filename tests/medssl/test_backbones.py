@@ -18,7 +18,7 @@ def test_features_have_the_width_that_is_promised(name: str) -> None:
     assert features.shape == (2, backbone.feature_dim)
 
 
-OF_VOLUMES = ["resnet10", "densenet121", "swin_unetr", "unet", "vit_tiny"]
+OF_VOLUMES = ["resnet10", "densenet121", "swin_unetr", "unet", "vit_mini", "vit_tiny"]
 
 
 @pytest.mark.parametrize("name", OF_VOLUMES)

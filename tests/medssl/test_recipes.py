@@ -15,7 +15,7 @@ PAPERS = sorted((CONFIGS / "papers").glob("*.yaml"))
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 every_paper = pytest.mark.parametrize("recipe", PAPERS, ids=lambda path: path.stem)
 
-# peak learning rate, batch and epochs, as each paper gives them
+# peak learning rate, batch, and epochs or steps, as each paper gives them
 FROM_PAPERS = {
     "simclr": (4.8, 4096, 1000),
     "simclr_v2": (6.4, 4096, 800),
@@ -29,6 +29,8 @@ FROM_PAPERS = {
     "nnclr": (4.8, 4096, 1000),
     "swav": (4.8, 4096, 800),
     "dino": (2e-3, 1024, 100),
+    "dinov2": (5.657e-3, 2048, 125_000),
+    "dinov3": (4e-4, 4096, 1_200_000),
     "mae": (2.4e-3, 4096, 800),
     "simmim": (8e-4, 2048, 100),
 }
@@ -79,9 +81,10 @@ def test_the_recipes_of_the_papers_are_these() -> None:
 @every_paper
 def test_the_recipe_of_a_paper_has_its_numbers_and_its_source(recipe: Path) -> None:
     config = load(recipe)
-    rate, batch, epochs = FROM_PAPERS[recipe.stem]
+    rate, batch, length = FROM_PAPERS[recipe.stem]
     assert config.method.name == recipe.stem
-    assert (config.run.batch_size, config.run.epochs) == (batch, epochs)
+    assert config.run.batch_size == batch
+    assert (config.run.steps or config.run.epochs) == length
     assert peak_rate(config.optim, batch_size=batch, default_rate=1.0) == pytest.approx(
         rate, rel=1e-3
     )
@@ -95,7 +98,11 @@ def test_the_method_of_a_paper_can_be_built(recipe: Path) -> None:
     config = load(recipe)
     with torch.device("meta"):
         backbone = build_backbone(
-            config.backbone.name or "", channels=3, image_size=224, stem=config.backbone.stem
+            config.backbone.name or "",
+            channels=3,
+            image_size=config.image_size,
+            stem=config.backbone.stem,
+            registers=config.backbone.registers,
         )
         method = config.method.build(backbone, backbone.feature_dim)
     assert sum(parameter.numel() for parameter in method.parameters()) > 20e6

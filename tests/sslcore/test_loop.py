@@ -92,6 +92,24 @@ def test_steps_count_from_one_and_the_rate_is_the_schedules_at_the_middle_of_the
     assert [record.lr for record in log] == pytest.approx([0.00875, 0.00625, 0.00375, 0.00125])
 
 
+def test_weight_decay_follows_its_own_schedule_and_stays_where_there_is_none() -> None:
+    method = Regression()
+    groups = [
+        {"params": [method.net[0].weight], "weight_decay": 0.5},
+        {"params": [method.net[0].bias], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
+    seen: list[list[float]] = []
+
+    def on_step(_: StepRecord) -> None:
+        seen.append([group["weight_decay"] for group in optimizer.param_groups])
+
+    run(method, optimizer, steps=2, on_step=on_step)
+    assert seen == [[0.5, 0.0]] * 2
+    run(method, optimizer, steps=2, on_step=on_step, decay=lambda progress: 1 + 2 * progress)
+    assert seen[2:] == [[0.75, 0.0], [1.25, 0.0]]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 10])
 def test_no_step_of_warm_up_and_decay_is_wasted(steps: int) -> None:
     method = Regression()

@@ -97,3 +97,20 @@ def test_the_rate_scales_with_the_batch_linearly_or_with_its_root(name: str, fac
 def test_a_configured_rate_goes_before_the_default() -> None:
     config = OptimConfig(name="sgd", learning_rate=0.8)
     assert peak_rate(config, batch_size=256, default_rate=0.2) == 0.8
+
+
+def test_weight_decay_goes_along_a_cosine_to_where_the_settings_say() -> None:
+    # Caron et al., "DINO", arXiv:2104.14294, section 3.2: from 0.04 to 0.4
+    config = OptimConfig(weight_decay=0.04, last_weight_decay=0.4)
+    factors = [0.04 * config.decay_factor(progress) for progress in (0.0, 0.5, 1.0)]
+    assert factors == pytest.approx([0.04, 0.22, 0.4])
+    assert OptimConfig(weight_decay=0.04).decay_factor(0.7) == 1.0
+    with pytest.raises(ValueError, match=r"last_weight_decay 0\.4 needs a weight_decay above 0"):
+        OptimConfig(weight_decay=0, last_weight_decay=0.4)
+
+
+def test_the_second_beta_is_that_of_the_settings() -> None:
+    optimizer = build_optimizer(
+        nn.Linear(2, 2), OptimConfig(second_beta=0.95), batch_size=256, default_rate=1e-3
+    )
+    assert [group["betas"] for group in optimizer.param_groups] == [(0.9, 0.95)] * 2
