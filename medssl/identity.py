@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,12 +78,13 @@ def load_site_key(path: Path | None = None) -> SiteKey:
         path: The file; `key_file()` by default.
 
     Raises:
-        ConfigError: It cannot be read or made, or it holds no key.
+        ConfigError: It cannot be read or made, others may read it, or it holds no key.
     """
     path = path or key_file()
     try:
         if not path.exists():
             _create(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text(encoding="ascii").strip()
         secret = bytes.fromhex(text)
     except OSError as error:
@@ -90,6 +92,8 @@ def load_site_key(path: Path | None = None) -> SiteKey:
         raise ConfigError(f"site key {path}: {error.strerror}; {way_out}") from error
     except ValueError as error:
         raise ConfigError(f"site key {path}: expected hexadecimal digits") from error
+    if os.name == "posix" and mode & 0o077:
+        raise ConfigError(f"site key {path}: others may read or change it; chmod 600 {path}")
     if len(secret) < _KEY_BYTES:
         raise ConfigError(f"site key {path}: expected at least {2 * _KEY_BYTES} digits")
     return SiteKey(hashlib.sha256(secret).digest())

@@ -1,9 +1,11 @@
 """Labels from a table or from folder names, joined to a manifest."""
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import polars as pl
 
@@ -25,7 +27,19 @@ SPLITS = {
 _SEPARATORS = ",;\t"
 
 
-def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Manifest:
+class Labelled(NamedTuple):
+    """Images with the labels of a table.
+
+    Attributes:
+        manifest: What was to label.
+        unused: Names in the table, with their frames, that are labelled there and fit no image.
+    """
+
+    manifest: Manifest
+    unused: int
+
+
+def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Labelled:
     """Take the labels of `table` in place of any that the manifest has.
 
     The table is CSV (comma, semicolon or tab) with a column `label` and one of `KEYS`: `path`
@@ -50,8 +64,8 @@ def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Manifest:
         raise DataError(_no_match(table, by, wanted, rows))
     if by == "file":
         _require_unambiguous(rows.join(wanted, on="name", how="semi"), table)
-    labelled = _join(rows, wanted)
-    return replace(manifest, rows=labelled.select(manifest.rows.columns))
+    labelled = _join(rows, wanted).select(manifest.rows.columns)
+    return Labelled(replace(manifest, rows=labelled), _count_unused(rows, wanted))
 
 
 def require_labels(table: Path) -> None:
@@ -96,16 +110,38 @@ def _split_of(folder: str) -> str | None:
 
 def _read(table: Path) -> pl.DataFrame:
     try:
-        with table.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(_SEPARATORS, key=header.count)
-        given = pl.read_csv(table, separator=separator, infer_schema=False)
+        given = pl.read_csv(table, separator=_separator(table), infer_schema=False)
     except FileNotFoundError as error:
         raise DataError(f"{table}: no such file") from error
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+    except pl.exceptions.PolarsError as error:
+        detail = _longer_row(table) or "not a CSV table in UTF-8 with a header"
+        raise DataError(f"{table}: {detail}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{table}: not a CSV table in UTF-8 with a header") from error
-    given = given.rename({name: name.strip().lower() for name in given.columns}, strict=False)
+    columns = [name.strip().lower() for name in given.columns]
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError(f"{table}: several columns are called {twice[0]!r}; leave one")
+    given.columns = columns
     return given.with_columns(pl.all().str.strip_chars())
+
+
+def _separator(table: Path) -> str:
+    with table.open(encoding="utf-8-sig") as file:
+        return max(_SEPARATORS, key=file.readline().count)
+
+
+def _longer_row(table: Path) -> str:
+    """Name the first row that has more fields than the header; its words stay unsaid."""
+    with table.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.reader(file, delimiter=_separator(table))
+        try:
+            width = len(next(rows, []))
+            for row in rows:
+                if len(row) > width:
+                    return f"line {rows.line_num} has {len(row)} fields, the header {width}"
+        except csv.Error:  # a field of more than csv reads: no table either
+            return ""
+    return ""
 
 
 def _key_column(given: pl.DataFrame, table: Path) -> str:
@@ -173,6 +209,13 @@ def _merge(given: pl.DataFrame, table: Path) -> pl.DataFrame:
                 " below the header"
             )
     return groups.agg(pl.col("label", "split").drop_nulls().first())
+
+
+def _count_unused(rows: pl.DataFrame, wanted: pl.DataFrame) -> int:
+    labelled = wanted.filter(pl.col("label").is_not_null())
+    is_whole = pl.col("frame").is_null()
+    whole = labelled.filter(is_whole).join(rows, on="name", how="anti")
+    return len(whole) + len(labelled.filter(~is_whole).join(rows, on=["name", "frame"], how="anti"))
 
 
 def _require_unambiguous(rows: pl.DataFrame, table: Path) -> None:

@@ -14,7 +14,7 @@ from medssl.fewlabels.leakage import Leakage, close_leaks
 from medssl.fewlabels.metrics import IntArray
 from medssl.fewlabels.split import Split, keep_rows, require_every_class, split_rows
 from medssl.identity import load_site_key
-from medssl.labels import folder_labels, join_labels
+from medssl.labels import Labelled, folder_labels, join_labels
 from medssl.manifest import Manifest, read_manifest
 from medssl.run_data import open_data, tell_burned_in, training_rows, usable_images
 from medssl.run_folder import RunFolder
@@ -107,7 +107,8 @@ def gather_cohort(
     """
     settings = run.read_config().data
     given = read_manifest(run.manifest) if data is None else open_data(data, progress=progress)
-    manifest = samples_of(_label(given, config), settings)
+    found, unused = _label(given, config)
+    manifest = samples_of(found, settings)
     every = usable_images(manifest, settings)
     labelled = every.where(pl.col("label").is_not_null())
     hidden = tell_burned_in(manifest, settings)
@@ -126,6 +127,8 @@ def gather_cohort(
         require_every_class(labelled.rows, split, classes)
     without = len(every) - len(labelled)
     notes = [f"{without} of {len(every)} images have no label: left out"] if without else []
+    if unused:
+        notes.append(f"{unused} names in the table of labels fit no image")
     if hidden:
         notes.append(f"{hidden} when pretraining")
     return Cohort(labelled, classes, splits, leakage, (*notes, *about))
@@ -183,15 +186,15 @@ def _split(
     return splits, leakage, (note,)
 
 
-def _label(manifest: Manifest, config: FinetuneConfig) -> Manifest:
+def _label(manifest: Manifest, config: FinetuneConfig) -> Labelled:
     """Take labels from where they were asked from, else those of the manifest."""
     if config.labels is not None:
         return join_labels(manifest, config.labels, load_site_key())
     if config.class_folders:
         names = folder_labels(manifest.rows["path"].to_list())
         column = pl.Series("label", names, dtype=pl.String)
-        return replace(manifest, rows=manifest.rows.with_columns(column))
-    return manifest
+        return Labelled(replace(manifest, rows=manifest.rows.with_columns(column)), 0)
+    return Labelled(manifest, 0)
 
 
 def pretrained_on(run: RunFolder, settings: DataConfig) -> set[str]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from medssl.errors import DataError, Reason
 from medssl.identity import SiteKey, load_site_key
-from medssl.labels import join_labels, require_labels
+from medssl.labels import Labelled, join_labels, require_labels
 from medssl.manifest import (
     REJECTED_SCHEMA,
     SETTINGS_NOTE,
@@ -124,7 +124,7 @@ def scan(
         rows = describe(tables.rows, patterns, config, key)
         is_same = reused.is_last and not todo
         rows = with_masks(rows if is_same else assemble(rows), tables.rejected, masks)
-        manifest = _labelled(Manifest(rows, root, private), config, key, parts)
+        manifest, unused = _labelled(Manifest(rows, root, private), config, key, parts)
         about = {SETTINGS_NOTE: settings}
         write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
         write_manifest(manifest, out, about=about)
@@ -136,6 +136,7 @@ def scan(
         reused=len(known),
         seconds=time.monotonic() - began,
         label_tag=config.label_tag,
+        unused_labels=unused,
     )
 
 
@@ -284,10 +285,12 @@ def _no_images(tables: Tables, folder: Path) -> DataError:
     )
 
 
-def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts) -> Manifest:
+def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts) -> Labelled:
     try:
         require_tagged(manifest.rows, config.label_tag)
-        return join_labels(manifest, config.labels, key) if config.labels else manifest
+        if config.labels:
+            return join_labels(manifest, config.labels, key)
+        return Labelled(manifest, 0)
     except DataError as error:
         if config.label_tag:  # its words are in the rows, so that another one reads them anew
             raise

@@ -37,6 +37,7 @@ class ScanSummary:
         masks: Images with masks.
         loose_masks: DICOM segmentations and structure sets that refer to no series here.
         label_tag: The DICOM attribute that they were read from, or None.
+        unused_labels: Names in the table of labels that fit no image.
         splits: Images per split that the data brings.
         seconds: Duration.
     """
@@ -61,6 +62,7 @@ class ScanSummary:
     masks: int
     loose_masks: int
     label_tag: str | None
+    unused_labels: int
     splits: Mapping[str, int]
     seconds: float
 
@@ -91,6 +93,8 @@ class ScanSummary:
 
     def _labels(self) -> str:
         told = f"{self.labelled} ({_list(self.labels)})" if self.labels else "none"
+        if self.unused_labels:
+            told += f"; {self.unused_labels} names in the table fit no image"
         missing = self.images - self.labelled
         if not self.label_tag or not missing:
             return told
@@ -144,6 +148,7 @@ def summarise(
     reused: int,
     seconds: float,
     label_tag: str | None = None,
+    unused_labels: int = 0,
 ) -> ScanSummary:
     """Count what is in the two tables of a scan."""
     volumes = describe_volumes(rows)
@@ -169,6 +174,7 @@ def summarise(
         masks=rows["masks"].count(),
         loose_masks=_loose_masks(rows, rejected),
         label_tag=label_tag,
+        unused_labels=unused_labels,
         splits=_counts(rows["split"]),
         seconds=seconds,
     )

@@ -51,7 +51,7 @@ class Listing(NamedTuple):
 
     Attributes:
         entries: Of several with one name, the last.
-        damage: Why there may be more of them, or None.
+        damage: Why there may be more of them, or why there is none; None if all is well.
     """
 
     entries: list[Entry]
@@ -103,7 +103,10 @@ def list_archive(path: Path) -> Listing:
         entries = {
             entry.name: _checked(entry) for entry in archive.entries if not is_hidden(entry.name)
         }
-    return Listing(list(entries.values()), archive.damage)
+    damage = archive.damage
+    if not entries and not damage:
+        damage = Reason.EMPTY, "an archive without files"
+    return Listing(list(entries.values()), damage)
 
 
 def find_archive(path: Path) -> tuple[Path, str] | None:
@@ -145,13 +148,17 @@ def is_plain_name(name: str) -> bool:
 
 
 class _Zip:
-    """An open zip archive; it may be read by several threads."""
+    """An open zip archive; it may be read by several threads.
 
-    damage = None
+    Attributes:
+        damage: As in `Listing`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = zipfile.ZipFile(path)
+        more = len(self._file.filelist) - len(set(self._file.namelist()))
+        self.damage = (Reason.CORRUPT, _of_equal_names(more)) if more else None
         _require_few(path, len(self._file.filelist))
         if sum(info.compress_size for info in self._file.filelist) > path.stat().st_size:
             raise UnreadableFileError(path, Reason.CORRUPT, "an archive whose files overlap")
@@ -229,6 +236,10 @@ class _Tar:
             problem = (Reason.UNSUPPORTED, "a link to what is not in the archive")
             return replace(file, problem=problem)
         return replace(source, name=file.name)
+
+
+def _of_equal_names(count: int) -> str:
+    return f"an archive with {count} files of the names of others; of each name the last is read"
 
 
 @lru_cache(maxsize=8)

@@ -167,6 +167,9 @@ def _read_labels(
     if labels not in shapes:
         return None
     shape, dtype = shapes[labels]
+    if shape[:1] != (count,):
+        detail = f"{name} has {count} entries, {labels} another number"
+        raise UnreadableFileError(path, Reason.CORRUPT, detail)
     if dtype.kind not in "iub" or shape not in ((count,), (count, 1)):
         return None
     with np.load(path, allow_pickle=False) as archive:

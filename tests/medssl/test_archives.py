@@ -127,7 +127,20 @@ def test_hidden_folders_are_passed_over_and_of_equal_names_the_last_is_read(tmp_
         write_zip(tmp_path, "x.dcm", "x.dcm", ".git/y.dcm", "in/.z/y.dcm")
     manifest, rejected = scanned(tmp_path / "d")
     assert manifest.rows["path"].to_list() == ["a.zip/x.dcm"]
-    assert rejected.is_empty()
+    detail = "an archive with 1 files of the names of others; of each name the last is read"
+    assert rejected.select("path", "reason", "detail").rows() == [("a.zip", "corrupt", detail)]
+
+
+def test_an_archive_without_files_is_told(tmp_path: Path) -> None:
+    write_zip(tmp_path, "x.dcm")
+    for name in ("empty.zip", "hidden.zip"):
+        with zipfile.ZipFile(tmp_path / "d" / name, "w") as file:
+            if name == "hidden.zip":
+                file.writestr(".git/x.dcm", b"x")
+    _, rejected = scanned(tmp_path / "d")
+    assert rejected.select("path", "reason").rows() == [
+        (name, "empty") for name in ("empty.zip", "hidden.zip")
+    ]
 
 
 def test_links_out_of_a_tar_archive_are_set_aside_and_those_within_are_read(

@@ -55,8 +55,19 @@ def test_the_place_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "k").write_text(content)
+    (tmp_path / "k").chmod(0o600)
     with pytest.raises(ConfigError, match=words):
         load_site_key(tmp_path / "k")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_key_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    load_site_key(tmp_path / "k")
+    (tmp_path / "k").chmod(mode)
+    with pytest.raises(ConfigError, match=r"others may read or change it; chmod 600"):
+        load_site_key(tmp_path / "k")
+    (tmp_path / "k").chmod(0o400)
+    load_site_key(tmp_path / "k")
 
 
 def test_a_place_that_cannot_be_used_names_the_way_out(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def manifest(root: Path) -> Manifest:
 
 def join(tmp_path: Path, text: str) -> pl.DataFrame:
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
-    return join_labels(manifest(tmp_path), tmp_path / "labels.csv", KEY).rows
+    return join_labels(manifest(tmp_path), tmp_path / "labels.csv", KEY).manifest.rows
 
 
 def labels(tmp_path: Path, text: str) -> list[str | None]:
@@ -58,6 +58,20 @@ def test_labels_are_joined_by_any_key(
     tmp_path: Path, text: str, expected: list[str | None]
 ) -> None:
     assert labels(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("path,label\nx/a.dcm,1\nx/b.dcm,1\n", 0),
+        ("path,label\nx/a.dcm,1\nx/c.dcm,1\nx/d.dcm,\n", 1),
+        ("path,frame,label\nx/a.dcm,0,1\nx/a.dcm,7,1\nx/c.dcm,0,1\n", 2),
+        ("patient,label\nP2,sick\nP9,sick\n", 1),
+    ],
+)
+def test_labels_that_fit_no_image_are_counted(tmp_path: Path, text: str, unused: int) -> None:
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    assert join_labels(manifest(tmp_path), tmp_path / "labels.csv", KEY).unused == unused
 
 
 def test_absolute_paths_and_hashed_patients_are_understood(tmp_path: Path) -> None:
@@ -102,6 +116,8 @@ def test_people_are_named_by_hash_only(tmp_path: Path) -> None:
         ("path,split,label\nx/a.dcm,dev,1\n", "train, val or test"),
         ("file,label\nb.dcm,1\n", "stand in several folders"),
         ("series,label\n1.2,1\n", "no image has a series"),
+        ("path,Label , label\nx/a.dcm,1,2\n", "several columns are called 'label'"),
+        ("path,label\nx/a.dcm,1\nx/b.dcm,1,Doe\n", "line 3 has 3 fields, the header 2"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, words: str) -> None:
