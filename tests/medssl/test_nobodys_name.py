@@ -1,12 +1,13 @@
 """Names, dates and numbers planted wherever a file can hold one reach no output of the whole line.
 
 Planted are: every DICOM attribute that holds words, names, dates or identifiers, nested and
-private ones, comments of PNG, TIFF, NIfTI, NRRD and MetaImage files, and the names of folders and
-files below the root. Paths stand in the column `path` of a manifest and of the list of rejected
+private ones, comments of PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage files and of a slide, and the
+names of folders and files below the root and in an archive. Paths stand in the column `path` of a manifest and of the list of rejected
 files, for the images to be found, unless `--private` is given; nothing else may hold any.
 """
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 from medssl.cli import app
 from medssl.sources.dicom_values import TAGS
 from tests.medssl.make import dataset, metaimage, nifti, nrrd_file
+from tests.medssl.test_slides import APERIO, specimen, write_slide
 from tests.medssl.tiny_run import SIDE, use_tiny_backbone
 
 WORD, DATE, NUMBER = "Qzxplanted", "19470813", "447195518"
@@ -43,6 +45,7 @@ VALUES: dict[str, Any] = {
     "IS": NUMBER,
 }
 PATIENTS, COUNT = 12, 3
+KINDS = {"dicom", "png", "jpeg", "tiff", "nifti", "nrrd", "metaimage", "slide"}
 _UNTOUCHED = {*TAGS, 0x00080016}  # how the pixels are read, and the kind of object
 _READ_AND_HIDDEN = {  # read, and to be hidden all the same
     "PatientID": f"{WORD} {NUMBER}",
@@ -164,6 +167,14 @@ def write_planted_folder(root: Path) -> Path:
     (others / "b.nii").write_bytes(nifti(noise, descrip=WORD, aux_file=NUMBER, db_name=DATE))
     (others / "c.nrrd").write_bytes(nrrd_file(noise, content=WORD))
     (others / "d.mha").write_bytes(metaimage(noise, Comment=WORD))
+    exif = Image.Exif()
+    exif[0x013B], exif[0x0132] = WORD, DATE  # who made it, and when
+    Image.fromarray(noise[2]).save(others / f"{WORD}.jpg", exif=exif, comment=WORD)
+    with zipfile.ZipFile(others / f"{WORD}.zip", "w") as archive:
+        archive.comment = WORD.encode()
+        archive.write(others / f"{WORD}.png", f"{WORD}/{NUMBER}/{DATE}.png")
+    about_slide = f"{APERIO.format(0.5)}|Title = {WORD}|User = {NUMBER}|Date = {DATE}"
+    write_slide(others / f"{WORD}.svs", specimen(), description=about_slide)
     (others / f"{WORD}.txt").write_text(WORD)  # and files that are set aside
     (others / f"{NUMBER}.png").write_bytes((others / f"{WORD}.png").read_bytes()[:60])
     broken = next(root.glob("*/*.dcm")).read_bytes()
@@ -210,10 +221,11 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     stored = ("--set", f"data.store={out / 'store'}")
     few = ("--split", "patient", "--fraction", 1, "--repeats", 1)
     scan = ("scan", tmp_path / "in", "--out", out / "manifest.parquet", "--labels", labels)
+    tiles = ("--set", "tile_px=96")
     masks = ("--masks", "{folder}/{stem}_mask.png")
     outline = ("--split", "patient", "--shots", 1, "--repeats", 1, "--steps", 2)
     said = [
-        invoke(*scan, *masks, *(["--private"] if private else [])),
+        invoke(*scan, *tiles, *masks, *(["--private"] if private else [])),
         invoke("cache", out / "manifest.parquet", "--out", out / "store", *settings),
         invoke("pretrain", out / "manifest.parquet", "--out", run, *settings, *stored),
         invoke("embed", run, out / "manifest.parquet", "--out", out / "embeddings.parquet"),
@@ -229,7 +241,7 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     assert rows["site"].drop_nulls().n_unique() == 1
     assert rows["label"].count() == PATIENTS * (COUNT + 1)
     assert (rows["suv"].drop_nulls() == "suv").sum() == PATIENTS
-    assert set(rows["kind"]) == {"dicom", "png", "tiff", "nifti", "nrrd", "metaimage"}
+    assert set(rows["kind"]) == KINDS
     assert rows["masks"].count() == PATIENTS * COUNT
     assert len(pl.read_parquet(out / "rejected.parquet")) == 5
     captured = capfd.readouterr()
