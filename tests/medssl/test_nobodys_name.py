@@ -2,8 +2,9 @@
 
 Planted are: every DICOM attribute that holds words, names, dates or identifiers, nested and
 private ones, comments of PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage files and of a slide, and the
-names of folders and files below the root and in an archive. Paths stand in the column `path` of a manifest and of the list of rejected
-files, for the images to be found, unless `--private` is given; nothing else may hold any.
+names of folders and files below the root and in an archive. Paths stand in the column `path` of a
+manifest and of the list of rejected files, for the images to be found, unless `--private` is given;
+nothing else may hold any.
 """
 
 import json
@@ -157,7 +158,15 @@ def write_planted_folder(root: Path) -> Path:
             mask.save(folder / f"{WORD}{number}_mask.png", pnginfo=about)
         write_planted_pet(folder / f"{WORD}pet.dcm", pixels, patient)
         lines.append(f"{WORD} {NUMBER} {patient},{'ill' if ill else 'well'}")
-    others = root / WORD
+    write_planted_others(root / WORD, next(root.glob("*/*.dcm")).read_bytes())
+    labels = root.parent / "labels.csv"
+    labels.write_text("\n".join(lines))
+    return labels
+
+
+def write_planted_others(others: Path, dicom: bytes) -> None:
+    """Write one of each other kind, and files that are set aside."""
+    rng = np.random.default_rng(1)
     others.mkdir()
     noise = rng.integers(0, 255, (SIDE, SIDE, SIDE), dtype=np.uint8)
     about = PngImagePlugin.PngInfo()
@@ -175,15 +184,11 @@ def write_planted_folder(root: Path) -> Path:
         archive.write(others / f"{WORD}.png", f"{WORD}/{NUMBER}/{DATE}.png")
     about_slide = f"{APERIO.format(0.5)}|Title = {WORD}|User = {NUMBER}|Date = {DATE}"
     write_slide(others / f"{WORD}.svs", specimen(), description=about_slide)
-    (others / f"{WORD}.txt").write_text(WORD)  # and files that are set aside
+    (others / f"{WORD}.txt").write_text(WORD)
     (others / f"{NUMBER}.png").write_bytes((others / f"{WORD}.png").read_bytes()[:60])
-    broken = next(root.glob("*/*.dcm")).read_bytes()
     write_planted_segmentation(others / f"{WORD}.seg")
-    (others / f"{DATE}.dcm").write_bytes(broken[: len(broken) - 100])
-    (others / f"{DATE}b.dcm").write_bytes(broken.replace(b"MONOCHROME2", WORD.encode() + b" "))
-    labels = root.parent / "labels.csv"
-    labels.write_text("\n".join(lines))
-    return labels
+    (others / f"{DATE}.dcm").write_bytes(dicom[: len(dicom) - 100])
+    (others / f"{DATE}b.dcm").write_bytes(dicom.replace(b"MONOCHROME2", WORD.encode() + b" "))
 
 
 def texts_of(path: Path, *, with_paths: bool) -> Iterator[tuple[str, str]]:
