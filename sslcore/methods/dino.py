@@ -76,9 +76,8 @@ class Dino(ViewMethod):
         if batch.segments:
             raise ShapeError("DINO has one center and cannot keep segments apart")
         views, schedule, done = all_views(batch), self.schedule, self.progress.value
-        encoder, head = self.student.encoder, self.student.head
         frozen = done < schedule.frozen_until
-        scores = [head(encoder(view), frozen=frozen) for view in views]
+        scores = [self.student.head(self.student.encode(view), frozen=frozen) for view in views]
         theirs = torch.cat([self.teacher(view) for view in views[:2]])
         targets = self.centering(theirs, temperature=schedule.temperature_at(done))
         return distil(scores, targets.chunk(2), temperature=schedule.student_temperature)

@@ -34,6 +34,9 @@ class MoCoV3Config(MethodSection):
         (512, 512, 128), description="layers after the encoder; paper 4096, 4096, 256"
     )
     predictor_dim: PositiveInt = Field(512, description="hidden layer; paper 4096")
+    predictor_norm: bool = Field(
+        False, description="batch norm at its end; paper: for transformers, not for ResNet-50"
+    )
     momentum: float = Field(
         0.99, ge=0, lt=1, description="of the teacher at first, rising to 1; paper 0.99"
     )
@@ -42,7 +45,9 @@ class MoCoV3Config(MethodSection):
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
         head = projection_mlp([feature_dim, *self.head_dims], final_norm=True)
-        predictor = prediction_mlp(self.head_dims[-1], self.predictor_dim)
+        predictor = prediction_mlp(
+            self.head_dims[-1], self.predictor_dim, final_norm=self.predictor_norm
+        )
         return MoCoV3(
             Branch(encoder, head),
             predictor,

@@ -19,7 +19,8 @@ def projection_mlp(
         dims: Sizes from input to output, at least two.
         hidden_norm: Batch norm before each ReLU: SimCLR, BYOL, SimSiam, Barlow Twins and VICReg
             have it, MoCo v2 does not.
-        final_norm: Batch norm without scale and shift after the last layer: SimCLR and SimSiam.
+        final_norm: Batch norm without scale and shift after the last layer, as SimSiam has it;
+            SimCLR's has a scale.
 
     Raises:
         ShapeError: If `dims` has fewer than two sizes, or one below 1.
@@ -53,11 +54,12 @@ def first_layer(head: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers[: ends[0] + 1])
 
 
-def prediction_mlp(dim: int, hidden_dim: int) -> nn.Sequential:
+def prediction_mlp(dim: int, hidden_dim: int, *, final_norm: bool = False) -> nn.Sequential:
     """Map projections to predictions of the same size through one hidden layer with batch norm.
 
     Args:
         dim: Of the projections.
         hidden_dim: BYOL takes a wider layer (4096 for 256), SimSiam a narrower (512 for 2048).
+        final_norm: See `projection_mlp`; MoCo v3 has it on transformers.
     """
-    return projection_mlp([dim, hidden_dim, dim])
+    return projection_mlp([dim, hidden_dim, dim], final_norm=final_norm)

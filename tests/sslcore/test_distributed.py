@@ -125,7 +125,7 @@ def batch(name: str, step: int, *, world: int, segments: bool) -> list[ViewBatch
     for rank in range(world):
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
         noise = 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        views: tuple[Tensor, ...] = (x, x + noise)
+        views: tuple[Tensor, ...] = (x, x + noise, x - noise)  # the last as a smaller crop
         if name.startswith("dinov"):
             views = tuple(as_image(view, 4) for view in views)
         keys = derive_keys(torch.arange(rows), rank, step)
@@ -139,7 +139,7 @@ def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
     """Segment by segment, the rows of all processes."""
     sizes = parts[0].segments or (len(parts[0].views[0]),)
     views = []
-    for view in (0, 1):
+    for view in range(len(parts[0].views)):
         pieces = zip(*(part.views[view].split(list(sizes)) for part in parts), strict=True)
         views.append(torch.cat([torch.cat(piece) for piece in pieces]))
     keys = torch.cat([part.keys for part in parts if part.keys is not None])

@@ -182,6 +182,19 @@ def test_state_dict_is_enough_to_resume(name: str) -> None:
 
 
 @each_method
+def test_what_is_kept_between_steps_moves_with_the_method(name: str) -> None:
+    # A tensor that is neither parameter nor buffer would stay on the old device.
+    method = build(name)
+    train(name, method, torch.optim.SGD(method.parameters(), lr=0.1), 0, 3)
+    for part in method.modules():
+        kept = [each for v in vars(part).values() for each in (v if isinstance(v, list) else [v])]
+        assert not any(isinstance(each, Tensor) for each in kept)
+    moved = copy.deepcopy(method).double().float()
+    (batch,) = batches(name, 3, 4)
+    assert moved(batch).loss.item() == method(batch).loss.item()
+
+
+@each_method
 def test_nothing_is_stored_twice(name: str) -> None:
     pointers = [value.data_ptr() for value in build(name).state_dict().values()]
     assert len(pointers) == len(set(pointers))

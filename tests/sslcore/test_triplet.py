@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import ContrastiveLoss, NTXentLoss, TripletMarginLoss
 from torch import Tensor, nn
+from torch.autograd import gradcheck
 
 from sslcore.errors import ShapeError
 from sslcore.methods.triplet import Triplet, triplet_objective
@@ -32,6 +34,11 @@ seeds = st.integers(0, 2**31)
 def loss(z_a: Tensor, z_b: Tensor) -> Tensor:
     value: Tensor = triplet_objective()(z_a, z_b)[0]
     return value
+
+
+def test_the_gradient_is_that_of_the_differences() -> None:
+    z_a, z_b = (torch.from_numpy(np.random.default_rng(n).normal(size=(5, 3))) for n in (1, 2))
+    assert gradcheck(loss, (z_a.requires_grad_(), z_b.requires_grad_()))
 
 
 @given(shapes, seeds, st.floats(0.05, 1.0))
