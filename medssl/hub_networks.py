@@ -46,7 +46,7 @@ class HubTransformer(TokenEncoder, Backbone):
         x = self._encode(x, pixels, visible)
         patches = x[:, first:]
         pooled = patches.mean(dim=1) if self.pooling == "mean" else x[:, 0]
-        return Tokens(pooled, patches, x[:, 1:first])
+        return Tokens(pooled, patches, x[:, 1:first], x[:, 0])
 
     def _embed(self, pixels: Tensor, masked: Tensor | None) -> Tensor:
         net: Any = self.net

@@ -100,8 +100,9 @@ class VisionTransformer(TokenEncoder, Backbone):
         x = self.net.get_submodule("norm")(x)
         first, count = x.shape[1] - patches.shape[1], patches.shape[1]
         before, patches = x.split([first, count], dim=1)
-        pooled = patches.mean(dim=1) if self.class_token is None else before[:, 0]
-        return Tokens(pooled, patches, before[:, 0 if self.class_token is None else 1 :])
+        if self.class_token is None:
+            return Tokens(patches.mean(dim=1), patches, before)
+        return Tokens(before[:, 0], patches, before[:, 1:], before[:, 0])
 
     def _with_mask(self, patches: Tensor, masked: Tensor | None) -> Tensor:
         if masked is None:  # processes that train together wait for the gradient of every weight

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sslcore.distributed import gather_rows
 from sslcore.methods.method import StepOutput, ViewMethod, all_views, average, directed_pairs
-from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
+from sslcore.methods.settings import About, HeadDims, MethodSection, Pooling, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.ema import EmaTeacher
 from sslcore.modules.heads import prediction_mlp, projection_mlp
@@ -28,6 +28,7 @@ class MoCoV3Config(MethodSection):
         choose="for vision transformers, where contrast is wanted",
     )
     rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
+    pooling: ClassVar[Pooling] = "class"
 
     name: Literal["moco_v3"] = "moco_v3"
     head_dims: HeadDims = Field(

@@ -1,14 +1,14 @@
 """What DINO and its successors share: settings, the schedule of a run, and the loss of views."""
 
 from abc import ABC
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from sslcore.methods.method import StepOutput, average, directed_pairs
-from sslcore.methods.settings import HeadDims, MethodSection
+from sslcore.methods.settings import HeadDims, MethodSection, Pooling
 from sslcore.objectives.self_distillation import assignment_loss, mean_entropy
 from sslcore.schedules import cosine_ramp, linear_ramp
 
@@ -48,6 +48,8 @@ class Schedule(NamedTuple):
 
 class SelfDistillationSection(MethodSection, ABC):
     """Settings of DINO and its successors."""
+
+    pooling: ClassVar[Pooling] = "class"
 
     name: str
     head_dims: HeadDims = Field(

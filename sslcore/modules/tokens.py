@@ -16,11 +16,13 @@ class Tokens(NamedTuple):
         patches: One token per patch, row by row (and slice by slice), `[batch, count, dim]`; only
             the visible ones if some were hidden.
         registers: Tokens without a place, `[batch, registers, dim]`; often none.
+        class_token: `[batch, dim]`, whether or not it is the feature; None without one.
     """
 
     pooled: Tensor
     patches: Tensor
     registers: Tensor
+    class_token: Tensor | None = None
 
 
 class TokenEncoder(nn.Module, ABC):

@@ -133,6 +133,8 @@ def test_a_transformer_has_the_tokens_that_are_asked_for() -> None:
     tokens = backbone.tokens(torch.rand(2, 1, 28, 28))
     assert tokens.registers.shape == (2, 4, 192)
     assert not torch.allclose(tokens.pooled, tokens.patches.mean(dim=1))
+    assert tokens.class_token is not None
+    assert torch.equal(tokens.pooled, tokens.class_token)
 
 
 @pytest.mark.parametrize("options", [{"pooling": "class"}, {"registers": 1}])

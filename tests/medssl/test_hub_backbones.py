@@ -122,6 +122,7 @@ def test_tokens_are_those_of_the_model(name: str) -> None:
     torch.testing.assert_close(tokens.patches, theirs[:, 1 + registers :])
     torch.testing.assert_close(tokens.registers, theirs[:, 1 : 1 + registers])
     torch.testing.assert_close(tokens.pooled, tokens.patches.mean(dim=1))
+    torch.testing.assert_close(tokens.class_token, theirs[:, 0])
     by_class = transformer(name, pooling="class").eval()
     torch.testing.assert_close(by_class(view), theirs[:, 0])
 

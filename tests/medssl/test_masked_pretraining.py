@@ -55,22 +55,26 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("method", "changes"),
+    ("method", "changes", "pooling"),
     [
-        ("mae", ()),
-        ("simmim", ("backbone.pooling=class", "backbone.registers=2")),
-        ("simclr", ("backbone.name=vit_tiny", "views.local_views=2")),
+        ("mae", (), "mean"),
+        ("simmim", ("backbone.pooling=class", "backbone.registers=2"), "class"),
+        ("simclr", ("backbone.name=vit_tiny", "views.local_views=2"), "mean"),
+        ("moco_v3", ("backbone.name=vit_tiny",), "class"),
+        ("dino", ("backbone.name=vit_tiny",), "class"),
+        ("dinov2", (), "class"),
+        ("dinov3", ("backbone.pooling=mean",), "mean"),
     ],
 )
 def test_a_run_with_a_transformer_leaves_an_encoder_that_embeds(
-    method: str, changes: tuple[str, ...], data: Path, tmp_path: Path
+    method: str, changes: tuple[str, ...], pooling: str, data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     pretrain(config_of(data, f"method.name={method}", *changes), run)
     assert len(losses(run)) == 4
     encoder = load_encoder(run)
     assert isinstance(encoder.backbone, VisionTransformer)
-    assert encoder.spec.pooling == ("class" if method == "simmim" else "mean")
+    assert encoder.spec.pooling == pooling
     assert encoder.spec.registers == (2 if method == "simmim" else 0)
     result = embed(run, data, tmp_path / "embeddings.parquet", EmbedConfig())
     table = pl.read_parquet(tmp_path / "embeddings.parquet")
