@@ -3,6 +3,7 @@
 For volumes they are the same networks with a third side, and two that are known from segmentation.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from monai.networks.nets.resnet import ResNet
 from torch import nn
 
 from medssl.backbone import Backbone as Backbone  # noqa: PLC0414, for those who import it from here
-from medssl.config import Dims, Stem
+from medssl.config import Dims, Norm, Stem
 from medssl.segmentation_encoders import MULTIPLE, SEGMENTERS, build_segmenter
 from medssl.vision_transformer import PLANS, VisionTransformer, choose_patch
 from sslcore.config import suggest
@@ -25,6 +26,7 @@ _DENSENET_LARGE_FROM = 32  # px; it halves the image five times
 SMALL_STEM_UP_TO = 48  # px; up to here the first layers keep the size of the image
 MEDIUM_STEM_UP_TO = 128  # px; up to here they halve it; above they quarter it, as published
 _PUBLISHED_WIDTH = 64  # channels of a ResNet's first stage
+_GROUPS = 8  # of channels in a group norm, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ _RESNETS = {
 KNOWN: tuple[str, ...] = (*_RESNETS, "densenet121", "efficientnet_b0", *SEGMENTERS, *PLANS)
 
 
-def build_backbone(
+def build_backbone(  # noqa: PLR0913 - what a network is asked for, each named at the call
     name: str,
     *,
     channels: int,
@@ -50,6 +52,7 @@ def build_backbone(
     dims: Dims = 2,
     stem: Stem = "auto",
     width: int | None = None,
+    norm: Norm = "batch",
     pooling: Pooling | None = None,
     registers: int = 0,
 ) -> Backbone:
@@ -66,6 +69,8 @@ def build_backbone(
             `MEDIUM_STEM_UP_TO`.
         width: Channels of a ResNet's first stage; 64, as published, by default. A fourth of the
             time at half the width is often the better use of few cores.
+        norm: Of a ResNet: batch norm as published, or group norm (Wu, He, ECCV 2018,
+            arXiv:1803.08494), in which rows of a batch do not depend on each other.
         pooling: See `VisionTransformer`; the mean by default.
         registers: Likewise.
 
@@ -79,6 +84,8 @@ def build_backbone(
     small = chosen != "large"
     if width is not None and name not in _RESNETS:
         raise ConfigError(f"backbone.width {width}: {name} has one width only; leave it out")
+    if norm != "batch" and name not in _RESNETS:
+        raise ConfigError(f"backbone.norm {norm}: {name} has its own norm; leave it out")
     if name in PLANS:
         patch = choose_patch(image_size, small=small)
         return VisionTransformer(
@@ -94,14 +101,13 @@ def build_backbone(
             f"backbone.pooling and backbone.registers are for transformers, not for {name};"
             f" leave them out, or set backbone.name to one of {', '.join(PLANS)}"
         )
-    return _convolutional(name, channels, image_size, dims, chosen, width or _PUBLISHED_WIDTH)
-
-
-def _convolutional(
-    name: str, channels: int, image_size: int, dims: Dims, stem: Stem, width: int
-) -> Backbone:
     if name in _RESNETS:
-        return _resnet(_RESNETS[name], channels, dims, stem=stem, width=width)
+        plan = _RESNETS[name]
+        return _resnet(plan, channels, dims, chosen, width=width or _PUBLISHED_WIDTH, norm=norm)
+    return _convolutional(name, channels, image_size, dims, chosen)
+
+
+def _convolutional(name: str, channels: int, image_size: int, dims: Dims, stem: Stem) -> Backbone:
     if name in SEGMENTERS:
         return build_segmenter(name, channels=channels, image_size=image_size, dims=dims)
     if name == "densenet121":
@@ -137,7 +143,9 @@ def choose_stem(image_size: int) -> Stem:
     return "medium" if image_size <= MEDIUM_STEM_UP_TO else "large"
 
 
-def _resnet(plan: _ResNetPlan, channels: int, dims: Dims, *, stem: Stem, width: int) -> Backbone:
+def _resnet(
+    plan: _ResNetPlan, channels: int, dims: Dims, stem: Stem, *, width: int, norm: Norm
+) -> Backbone:
     net = ResNet(
         plan.block,
         list(plan.layers),
@@ -150,9 +158,19 @@ def _resnet(plan: _ResNetPlan, channels: int, dims: Dims, *, stem: Stem, width: 
         feed_forward=False,
         bias_downsample=False,
     )
+    if norm == "group":
+        _put_group_norms(net, math.gcd(width, _GROUPS))
     if dims == 3:  # a quarter faster on a CPU, values are the same
         net = net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Backbone(net, 8 * width * (1 if plan.block == "basic" else 4))
+
+
+def _put_group_norms(net: nn.Module, groups: int) -> None:
+    """Put them in place of the batch norms; MONAI 1.6 hands a `norm` to the first layer only."""
+    for part in list(net.modules()):
+        for name, layer in part.named_children():
+            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+                part.add_module(name, nn.GroupNorm(groups, layer.num_features))
 
 
 def _densenet(channels: int, image_size: int, dims: Dims, *, small: bool) -> Backbone:

@@ -18,6 +18,7 @@ from sslcore.training.settings import OptimConfig, RunConfig
 Dims = Literal[2, 3]
 Slab = Literal[1, 3]
 Stem = Literal["auto", "small", "medium", "large"]
+Norm = Literal["batch", "group"]
 SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
 StainMethod = Literal["macenko", "vahadane", "reinhard"]
 
@@ -129,6 +130,11 @@ class BackboneConfig(Section):
     stem: Stem = Field("auto", description="small to 48 px, medium to 128 px, else large")
     width: int | None = Field(
         None, gt=7, description="channels of a ResNet's first stage; 64 as published"
+    )
+    norm: Norm = Field(
+        "batch",
+        description="of a ResNet; group: rows of a batch do not depend on each other, so that"
+        " run.micro_batch is exact",
     )
     pooling: Pooling | None = Field(
         None,

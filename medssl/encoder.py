@@ -148,6 +148,7 @@ def _build_network(spec: EncoderSpec) -> Backbone:
         dims=spec.dims,
         stem=spec.stem,
         width=spec.width,
+        norm=spec.norm,
         pooling=spec.pooling,
         registers=spec.registers,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from medssl.backbone import Backbone
-from medssl.config import Dims, Preset, PretrainConfig, Slab, StainMethod, Stem, Window
+from medssl.config import Dims, Norm, Preset, PretrainConfig, Slab, StainMethod, Stem, Window
 from medssl.hub_backbones import describe_hub_backbone
 from medssl.run_data import choose_backbone, image_shape
 from medssl.volumes.patch import patch_of
@@ -38,6 +38,7 @@ class EncoderSpec:
         spacing_mm: Of volumes; None where they are made to fill the canvas.
         slab: Slices that an image is made of, 1 or 3.
         patches: Whether volumes are cut to patches of the canvas' side.
+        norm: See `build_backbone`.
     """
 
     backbone: str
@@ -60,6 +61,7 @@ class EncoderSpec:
     spacing_mm: float | None = None
     slab: Slab = 1
     patches: bool = False
+    norm: Norm = "batch"
 
     @classmethod
     def of_run(
@@ -91,6 +93,7 @@ class EncoderSpec:
             spacing_mm=config.data.spacing_mm,
             slab=config.data.slab,
             patches=config.data.patches,
+            norm=config.backbone.norm,
         )
 
 

@@ -91,6 +91,8 @@ def build_hub_backbone(
     kind = _KINDS[name]
     if settings.width is not None:
         raise ConfigError(f"backbone.width {settings.width}: {name} has one width; leave it out")
+    if settings.norm != "batch":
+        raise ConfigError(f"backbone.norm {settings.norm}: {name} has its own; leave it out")
     if settings.registers and (settings.weights or not kind.has_registers):
         reason = "the weights bring their own" if settings.weights else f"{name} has none"
         raise ConfigError(f"backbone.registers {settings.registers}: {reason}; leave it out")

@@ -119,6 +119,7 @@ def _build_run_backbone(config: PretrainConfig, channels: int) -> Backbone:
         dims=config.data.dims,
         stem=settings.stem,
         width=settings.width,
+        norm=settings.norm,
         pooling=settings.pooling,
         registers=settings.registers,
     )
@@ -141,6 +142,7 @@ def _begin_at(backbone: Backbone, run: Path, config: PretrainConfig, channels: i
         "backbone.name": (choose_backbone(config), spec.backbone),
         "backbone.stem": (settings.stem, spec.stem),
         "backbone.width": (settings.width, spec.width),
+        "backbone.norm": (settings.norm, spec.norm),
         "backbone.pooling": (settings.pooling, spec.pooling),
         "backbone.registers": (settings.registers, spec.registers),
         "data.channels": (channels, spec.channels),

@@ -65,6 +65,7 @@ def student_spec(teacher: EncoderSpec, config: DistillConfig) -> EncoderSpec:
         backbone=config.backbone,
         stem=choose_stem(teacher.image_size),
         width=config.width,
+        norm="batch",
         pooling=None,
         registers=0,
         network=None,

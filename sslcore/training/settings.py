@@ -56,7 +56,7 @@ class RunConfig(Section):
         gt=0,
         description="rows the encoder takes at a time, for large batches on small memory, at a"
         " third more time; same loss and gradient as the whole batch where the encoder has no"
-        " batch norm; with batch norm its statistics are those of the part",
+        " batch norm (a transformer, or backbone.norm=group); with it, statistics are of the part",
     )
     seed: int = Field(0, ge=0)
     device: str = Field("auto", description="auto, cpu, cuda, mps")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.networks.nets.basic_unet import BasicUNet
 from monai.networks.nets.swin_unetr import SwinUNETR
+from torch import nn
 
 from medssl.backbones import KNOWN, Backbone, build_backbone, side_multiple, takes_patches
 from medssl.config import Stem
@@ -104,6 +105,16 @@ def test_a_narrow_resnet_has_narrow_features_and_other_networks_have_one_width()
     assert narrow(torch.rand(2, 1, 28, 28)).shape == (2, 128)
     with pytest.raises(ConfigError, match=r"backbone\.width 16: densenet121 has one width only"):
         build_backbone("densenet121", channels=1, image_size=28, width=16)
+
+
+@pytest.mark.parametrize("width", [8, 12, 16, 64])
+def test_with_group_norm_an_image_has_the_same_features_in_any_batch(width: int) -> None:
+    encoder = build_backbone("resnet10", channels=1, image_size=28, width=width, norm="group")
+    assert not [part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)]
+    images = torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"backbone\.norm group: vit_tiny has its own norm"):
+        build_backbone("vit_tiny", channels=1, image_size=28, norm="group")
 
 
 def test_a_transformer_takes_patches_that_fit() -> None:

@@ -16,13 +16,19 @@ def losses(data: Path, run: Path, *assignments: str) -> list[float]:
     return [record["loss"] for record in read_history(run / "log.jsonl")]
 
 
+TRANSFORMER = ("backbone.name=vit_tiny",)
+GROUPS = ("backbone.name=resnet10", "backbone.width=8", "backbone.norm=group")
+
+
+@pytest.mark.parametrize("network", [TRANSFORMER, GROUPS], ids=["transformer", "group norm"])
 @pytest.mark.parametrize("method", ["simclr", "byol"])
 def test_a_run_in_parts_equals_the_run_as_a_whole(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, network: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_tiny_backbone(monkeypatch)
+    if network == TRANSFORMER:
+        use_tiny_backbone(monkeypatch)
     data = write_tiny_data(tmp_path)
-    plain = ("backbone.name=vit_tiny", f"method.name={method}")  # without batch norm
+    plain = (*network, f"method.name={method}")  # without batch norm
     whole = losses(data, tmp_path / "whole", *plain)
     parts = losses(data, tmp_path / "parts", *plain, "run.micro_batch=3")
     assert parts == pytest.approx(whole, rel=1e-4)
