@@ -19,6 +19,7 @@ from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import reading
 from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
 from medssl.sources.slide_facts import microns_per_pixel
+from medssl.sources.slide_ndpi import level_pages
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
@@ -65,15 +66,19 @@ def _photos(path: Path, tiff: TiffFile) -> Pyramid:
 
 
 def _seamless(path: Path, tiff: TiffFile) -> Pyramid:
-    if not tiff.series:
+    if "ndpi" in tiff.flags:
+        pages = level_pages(path, tiff)
+    elif tiff.series:
+        pages = [level.keyframe for level in tiff.series[0].levels]
+    else:
         raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
-    pages: list[Any] = [level.keyframe for level in tiff.series[0].levels]
     if not pages[0].is_tiled:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
     levels = [_level(path, page) for page in pages if page.is_tiled]
     whole = levels[0].columns
     shrunk = tuple(replace(level, factor=whole / level.columns) for level in levels)
-    return Pyramid(shrunk, microns_per_pixel(tiff), FileFacts(frames=1))
+    mpp = microns_per_pixel(pages[0], aperio="svs" in tiff.flags)
+    return Pyramid(shrunk, mpp, FileFacts(frames=1))
 
 
 def _level(path: Path, page: Any) -> Level:
@@ -103,7 +108,8 @@ def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
     data = file.read(count)
     if len(data) < count:
         raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
-    tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+    heads = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    tile, _, shape = page.decode(data, index, **heads)
     if tile is None:
         return None
     values = np.asarray(tile).reshape(-1, *tile.shape[-2:])[: shape[1], : shape[2]]
