@@ -21,6 +21,7 @@ from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_ndpi import level_pages
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
+from medssl.sources.slide_scn import lay_together, read_regions
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
@@ -53,8 +54,18 @@ def open_tiff_pyramid(path: Path) -> Iterator[Pyramid]:
                 name = UNREAD_SLIDES[min(unread)]
                 detail = f"a slide in {name}; convert it to DICOM or pyramidal TIFF"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-            pyramid = _photos(path, tiff) if "bif" in tiff.flags else _seamless(path, tiff)
+            pyramid = _pyramid(path, tiff)
         yield pyramid
+
+
+def _pyramid(path: Path, tiff: TiffFile) -> Pyramid:
+    if "bif" in tiff.flags:
+        return _photos(path, tiff)
+    if "scn" in tiff.flags:
+        return _regions(path, tiff)
+    pages = _pages(path, tiff)
+    mpp = microns_per_pixel(pages[0], aperio="svs" in tiff.flags)
+    return Pyramid(tuple(_levels(path, pages)), mpp, FileFacts(frames=1))
 
 
 def _photos(path: Path, tiff: TiffFile) -> Pyramid:
@@ -65,20 +76,27 @@ def _photos(path: Path, tiff: TiffFile) -> Pyramid:
     return Pyramid(levels, scan_resolution(path, tiff), FileFacts(frames=1), photo)
 
 
-def _seamless(path: Path, tiff: TiffFile) -> Pyramid:
+def _regions(path: Path, tiff: TiffFile) -> Pyramid:
+    regions = read_regions(path, tiff)
+    levels = lay_together(path, regions, [_levels(path, region.pages) for region in regions])
+    return Pyramid(tuple(levels), regions[0].mpp, FileFacts(frames=1))
+
+
+def _pages(path: Path, tiff: TiffFile) -> list[Any]:
+    """Return the pages of the slide, the largest first."""
     if "ndpi" in tiff.flags:
-        pages = level_pages(path, tiff)
-    elif tiff.series:
-        pages = [level.keyframe for level in tiff.series[0].levels]
-    else:
+        return level_pages(path, tiff)
+    if not tiff.series:
         raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
+    return [level.keyframe for level in tiff.series[0].levels]
+
+
+def _levels(path: Path, pages: list[Any]) -> list[Level]:
     if not pages[0].is_tiled:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
     levels = [_level(path, page) for page in pages if page.is_tiled]
     whole = levels[0].columns
-    shrunk = tuple(replace(level, factor=whole / level.columns) for level in levels)
-    mpp = microns_per_pixel(pages[0], aperio="svs" in tiff.flags)
-    return Pyramid(shrunk, mpp, FileFacts(frames=1))
+    return [replace(level, factor=whole / level.columns) for level in levels]
 
 
 def _level(path: Path, page: Any) -> Level:
