@@ -1,13 +1,12 @@
 """Where the tissue of a slide is, and where someone drew on the glass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medssl.sources.cut import TileWishes
-from medssl.sources.decoded import Decoded
 from medssl.sources.slide import Slide
 from medssl.sources.slide_grid import Places
 
@@ -44,14 +43,29 @@ class Tissue(NamedTuple):
     ink: Shares
 
 
-def tissue_tiles(slide: Slide, wishes: TileWishes) -> Iterator[tuple[int, Decoded]]:
-    """Yield the tiles with enough tissue and no ink, and their frames."""
+class TissueTiles(NamedTuple):
+    """Which tiles of a slide are wanted.
+
+    Attributes:
+        frames: Those with enough tissue and no ink.
+        glass: How many have too little tissue.
+        ink: How many are drawn on.
+    """
+
+    frames: list[int]
+    glass: int
+    ink: int
+
+
+def tissue_tiles(slide: Slide, wishes: TileWishes) -> TissueTiles:
+    """Look which tiles are wanted."""
     if 0 in slide.grid:
-        return
+        return TissueTiles([], 0, 0)
     found = find_tissue(slide)
-    is_wanted = (found.tissue >= max(wishes.tissue, _LEAST_TISSUE)) & (found.ink <= _MOST_INK)
-    for frame in np.flatnonzero(is_wanted):
-        yield int(frame), slide.decode(int(frame))
+    is_ink = found.ink > _MOST_INK
+    is_glass = (found.tissue < max(wishes.tissue, _LEAST_TISSUE)) & ~is_ink
+    frames = np.flatnonzero(~(is_ink | is_glass)).tolist()
+    return TissueTiles(frames, int(is_glass.sum()), int(is_ink.sum()))
 
 
 def in_focus(sharpness: Sequence[float]) -> list[bool]:

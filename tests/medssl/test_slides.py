@@ -171,9 +171,46 @@ def test_ink_and_tiles_out_of_focus_are_left_out(tmp_path: Path) -> None:
     picture[64:128, 64:128] = BLACK_INK
     picture[128:192, 128:192] = PURPLE  # without any texture
     write_slide(tmp_path / "d" / "a.svs", picture)
-    frames = scanned(tmp_path / "d", tile_px=64).rows["frame"].to_list()
+    rows = scanned(tmp_path / "d", tile_px=64).rows
+    frames = rows["frame"].to_list()
     assert not {0, 11, 22} & set(frames)
     assert len(frames) == 37
+    assert rows["left_out"].unique().to_list() == [[40, 2, 1]]
+
+
+def test_tiles_that_are_left_out_are_counted_per_slide(tmp_path: Path) -> None:
+    """In the summary and, of a slide without others, in its reason; also if nothing is new."""
+    drawn = specimen()
+    drawn[:, :320] = GREEN_INK
+    picture = specimen()
+    picture[:64, :64] = BLACK_INK
+    write_slide(tmp_path / "d" / "a.svs", picture)
+    write_slide(tmp_path / "d" / "b.svs", specimen())
+    write_slide(tmp_path / "d" / "c.svs", drawn)
+    out = tmp_path / "m.parquet"
+    for _ in range(2):
+        summary = scan(tmp_path / "d", out, ScanConfig(workers=1, tile_px=64))
+        assert summary.left_out == {"glass": 80, "ink": 1}
+        assert "2; tiles left out: glass 80, ink 1" in summary.table()
+    assert pl.read_parquet(tmp_path / "m.rejected.parquet").select(
+        "path", "reason", "detail"
+    ).rows() == [
+        (
+            "c.svs",
+            "no_tiles",
+            "a slide without a tile of tissue; of 80 tiles: glass 40, ink 40, out of focus 0",
+        )
+    ]
+
+
+def test_a_manifest_from_before_tiles_were_counted_is_read(tmp_path: Path) -> None:
+    write_slide(tmp_path / "d" / "a.svs", specimen())
+    rows = scanned(tmp_path / "d", tile_px=64).rows
+    out = tmp_path / "manifest.parquet"
+    notes = pl.read_parquet_metadata(out)
+    pl.read_parquet(out).drop("left_out").write_parquet(out, metadata=notes)
+    assert read_manifest(out).rows.drop("left_out").equals(rows.drop("left_out"))
+    assert read_manifest(out).rows["left_out"].null_count() == len(rows)
 
 
 def test_glass_is_no_tissue_however_grey(tmp_path: Path) -> None:
@@ -185,7 +222,8 @@ def test_glass_is_no_tissue_however_grey(tmp_path: Path) -> None:
     write_slide(tmp_path / "glass.svs", glass)
     outcome = read_file(tmp_path, Found("glass.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason == Reason.NO_PIXELS
+    assert outcome.aside.reason == Reason.NO_TILES
+    assert "of 1 tiles: glass 1, ink 0" in outcome.aside.detail
 
 
 def test_tissue_shares_are_those_of_the_picture(tmp_path: Path) -> None:
@@ -256,7 +294,7 @@ def test_a_cut_slide_has_a_reason(tmp_path: Path, part: float) -> None:
     (tmp_path / "cut.svs").write_bytes(whole[: int(len(whole) * part)])
     outcome = read_file(tmp_path, Found("cut.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "not_an_image"}
+    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "no_tiles", "not_an_image"}
 
 
 def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
@@ -289,6 +327,7 @@ def test_slides_train_and_their_report_shows_tiles_and_stain(tmp_path: Path) -> 
     assert "1 slide of the first 4 cannot be read now." in page
     assert page.count("as the file says") == 2
     assert page.count("assumed: the file says none") == 1
+    assert page.count("left out: glass 40, ink 0, out of focus 0") == 2
     assert "secret" not in page
     run("report", out, "--set", "sources=1", "--out", tmp_path / "short.html")
     page = (tmp_path / "short.html").read_text(encoding="utf-8")
@@ -336,7 +375,8 @@ def test_a_slide_smaller_than_a_tile_has_none(tmp_path: Path) -> None:
     write_slide(tmp_path / "a.svs", specimen(128, 128))
     outcome = read_file(tmp_path, Found("a.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason == Reason.NO_PIXELS
+    assert outcome.aside.reason == Reason.NO_TILES
+    assert outcome.aside.detail.endswith("smaller than a tile of 256 px at 0.5 um")
 
 
 def test_a_forked_process_opens_slides_of_its_own(tmp_path: Path) -> None:
