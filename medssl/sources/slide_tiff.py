@@ -25,17 +25,27 @@ from medssl.sources.slide_scn import lay_together, read_regions
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
+_LONG = 4096  # px; a tiled page in colours with a longer side can be one,
+_FINE = 2.0  # if its microns per pixel say so: a photograph of paper at 1200 dots per inch has 21
 
 
 def is_tiff_slide(path: Path) -> bool:
-    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large."""
+    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large.
+
+    Large is also what is not as large, but says that its pixels are of the size of a slide's.
+    """
     with open_tiff_file(path) as tiff, reading(path, "header"):
         if (SLIDES | UNREAD_SLIDES.keys()) & tiff.flags:
             return True
         page: Any = tiff.pages[0]
         if not page.is_tiled or not tiff.series:
             return False
-        return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
+        if len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE:
+            return True
+        mpp = microns_per_pixel(page, aperio=False)
+        is_fine = mpp is not None and mpp <= _FINE and page.dtype == np.uint8
+        is_one = len(tiff.series[0]) == 1 and page.samplesperpixel >= 3
+        return is_fine and is_one and max(page.imagelength, page.imagewidth) > _LONG
 
 
 @contextmanager
@@ -93,7 +103,8 @@ def _pages(path: Path, tiff: TiffFile) -> list[Any]:
 
 def _levels(path: Path, pages: list[Any]) -> list[Level]:
     if not pages[0].is_tiled:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
+        detail = "a slide that is not cut in tiles; convert it to a tiled TIFF"
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     levels = [_level(path, page) for page in pages if page.is_tiled]
     whole = levels[0].columns
     return [replace(level, factor=whole / level.columns) for level in levels]

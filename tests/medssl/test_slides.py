@@ -278,6 +278,53 @@ def test_plain_images_are_no_slides(tmp_path: Path) -> None:
     assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None), "tiff")
 
 
+def large_tiff(path: Path, columns: int = 4608, samples: int = 3, **options: Any) -> Path:
+    """Write an image of 64 rows; in tiles, and of 0.5 microns per pixel, unless said otherwise."""
+    picture = np.zeros((64, columns, samples), np.uint8).squeeze()
+    usual = {"tile": (64, 64), "resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    kind = {"photometric": "rgb" if samples == 3 else "minisblack", "compression": "deflate"}
+    tifffile.imwrite(path, picture, **(kind | usual | options))
+    return path
+
+
+def test_a_large_tiled_image_of_the_pixels_of_a_slide_is_one(tmp_path: Path) -> None:
+    assert is_slide(large_tiff(tmp_path / "a.tiff"), "tiff")
+    others: list[dict[str, Any]] = [
+        {"columns": 4096},
+        {"tile": None},
+        {"samples": 1},
+        {"resolution": (1200, 1200), "resolutionunit": "INCH"},  # a photograph of paper
+        {"resolution": (1, 1), "resolutionunit": "NONE"},
+    ]
+    for changes in others:
+        assert not is_slide(large_tiff(tmp_path / "b.tiff", **changes), "tiff")
+    stack = np.zeros((2, 64, 4608, 3), np.uint8)
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
+    tifffile.imwrite(
+        tmp_path / "c.tiff", stack, photometric="rgb", compression="deflate", **options
+    )
+    assert not is_slide(tmp_path / "c.tiff", "tiff")
+
+
+def test_a_plain_tiled_slide_is_scanned_with_its_spacing(tmp_path: Path) -> None:
+    picture = np.tile(specimen(512, 640), (1, 8, 1))
+    (tmp_path / "d").mkdir()
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "tile": (256, 256)}
+    tifffile.imwrite(tmp_path / "d" / "a.tiff", picture, photometric="rgb", **options)
+    rows = scanned(tmp_path / "d").rows
+    assert rows["kind"].unique().to_list() == ["slide"]
+    assert rows["spacing_row_mm"].unique().to_list() == [0.0005]
+    assert rows["frames"][0] == 40
+
+
+def test_an_image_in_strips_that_is_too_large_says_the_way_out(tmp_path: Path) -> None:
+    large_tiff(tmp_path / "a.tiff", columns=1_600_000, tile=None)
+    outcome = read_file(tmp_path, Found("a.tiff", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is not None
+    assert outcome.aside.reason == Reason.TOO_LARGE
+    assert "convert it to a tiled TIFF" in outcome.aside.detail
+
+
 def test_jpeg_and_jpeg_2000_tiles_are_decoded(tmp_path: Path) -> None:
     smooth = np.ascontiguousarray(specimen()[:, 320:])
     smooth[100:200, 50:150] = PINK
