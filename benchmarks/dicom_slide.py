@@ -49,7 +49,7 @@ def measure(path: Path, cut: Cut) -> tuple[dict[str, Any], np.ndarray[Any, Any]]
     with ExitStack() as stack:
         opened = stack.enter_context(open_slide(path, cut))
         frames = np.arange(opened.facts.frames)
-        kept = [frame for frame, _ in tissue_tiles(opened, TileWishes(cut))]
+        kept = tissue_tiles(opened, TileWishes(cut)).frames
         tiles = np.stack([opened.decode(int(frame)).values for frame in frames])
         speed = rate(lambda: stack.enter_context(open_slide(path, cut)).decode, frames)
     return {"tiles": len(frames), "with_tissue": len(kept), "per_second": speed}, tiles

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     NO_PIXELS = "no_pixels"
+    NO_TILES = "no_tiles"  # of tissue, in a slide
     SEGMENTATION = "segmentation"  # masks of other images
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"

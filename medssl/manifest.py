@@ -56,6 +56,7 @@ _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "masks": pl.List(pl.String),  # paths of files with the structures in it, or null
     "label": pl.String,
     "split": pl.String,  # train, val or test where the data brings its own, else null
+    "left_out": pl.Array(pl.Int32, 3),  # tiles of its slide: medssl.sources.cut.LEFT_OUT, or null
 }
 SCHEMA = pl.Schema(_COLUMNS)
 
@@ -189,6 +190,8 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
     """
     about = read_notes(path)
     rows = _read(path)
+    if rows.columns == SCHEMA.names()[:-1]:  # the first ones of this version do not count tiles
+        rows = rows.with_columns(pl.lit(None, SCHEMA["left_out"]).alias("left_out"))
     if about.get(VERSION_NOTE) != VERSION or rows.schema != SCHEMA:
         raise DataError(f"{path}: not a manifest of version {VERSION}; make one: medssl scan")
     root = root or Path(about[ROOT_NOTE])

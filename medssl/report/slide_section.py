@@ -1,6 +1,6 @@
 """The chapter that shows of each slide which tiles were taken for tissue, and how it is stained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from medssl.manifest import Manifest
 from medssl.report import words
 from medssl.report.inputs import Inputs
 from medssl.report.sheets import picture
-from medssl.sources.cut import Cut
+from medssl.sources.cut import LEFT_OUT, Cut
 from medssl.sources.slide import Slide, open_slide
 from medssl.transforms.stain_normalisation import dye_amounts
 from sslcore.report import writing
@@ -78,7 +78,8 @@ def _shown(manifest: Manifest, slides: list[pl.DataFrame]) -> Iterator[_Shown]:
             cut = Cut.parse(tiles["member"][0])
             with open_slide(manifest.file(tiles["path"][0]), cut) as slide:
                 frames, key = tiles["frame"].to_numpy(), words.short(tiles["sample"][0])
-                yield _Shown(_strip(slide, frames, key), _numbers(slide, frames, key))
+                count = _count(len(tiles), tiles["left_out"][0])
+                yield _Shown(_strip(slide, frames, key), _numbers(slide, frames, key, count))
         except IngestError:
             continue  # counted by what is missing
 
@@ -98,14 +99,22 @@ def _strip(slide: Slide, frames: NDArray[np.int32], key: str) -> Strip:
     return Strip(lead, tuple(shown))
 
 
-def _numbers(slide: Slide, frames: NDArray[np.int32], key: str) -> tuple[Cell, ...]:
+def _count(tiles: int, left_out: Iterable[int] | None) -> Cell:
+    """Tell how many tiles of a slide have a row, and why others have none, if that was counted."""
+    if left_out is None:
+        return Cell(f"{tiles:,}")
+    told = ", ".join(f"{name} {count:,}" for name, count in zip(LEFT_OUT, left_out, strict=True))
+    return Cell(f"{tiles:,}", f"left out: {told}")
+
+
+def _numbers(slide: Slide, frames: NDArray[np.int32], key: str, count: Cell) -> tuple[Cell, ...]:
     told = "as the file says" if slide.cut.assumed is None else "assumed: the file says none"
     chosen = frames[:: -(-len(frames) // _MEASURED)]
     tiles = [slide.decode(int(frame)).values[::_STEP, ::_STEP] for frame in chosen]
     amounts = dye_amounts(np.stack(tiles))
     stains = (_amount(dye) for dye in amounts)
     mpp = Cell(f"{slide.mpp:.3g}", told)
-    return Cell(key), Cell(f"{len(frames):,}"), mpp, *stains
+    return Cell(key), count, mpp, *stains
 
 
 def _amount(dye: NDArray[np.floating[Any]]) -> Cell:

@@ -68,6 +68,7 @@ REASONS = {
     Reason.EMPTY: "the file has no content",
     Reason.NOT_AN_IMAGE: "neither DICOM nor one of the image formats",
     Reason.NO_PIXELS: "DICOM without an image, such as a report or a directory",
+    Reason.NO_TILES: "a slide without a tile of tissue that is in focus and not drawn on",
     Reason.SEGMENTATION: "structures in other images; medssl segment learns from them",
     Reason.TRUNCATED: "the file ends before the image does",
     Reason.CORRUPT: "damaged: it does not follow its own format",

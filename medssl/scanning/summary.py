@@ -7,7 +7,7 @@ import polars as pl
 
 from medssl.errors import Reason
 from medssl.manifest import count_copies
-from medssl.sources.cut import ASSUMED
+from medssl.sources.cut import ASSUMED, LEFT_OUT
 from medssl.sources.decoded import Suv
 from medssl.volumes.geometry import describe_volumes
 
@@ -30,6 +30,7 @@ class ScanSummary:
         outside: Images that lie in the patient and are in no volume, per reason.
         slides: Whole slides with tiles.
         assumed: Of these, how many do not say their microns per pixel.
+        left_out: Tiles of these slides without a row, per reason.
         duplicates: Images whose pixels another image before them has too.
         patients: Different patients; 0 where none is known.
         studies: Different studies.
@@ -55,6 +56,7 @@ class ScanSummary:
     outside: Mapping[str, int]
     slides: int
     assumed: int
+    left_out: Mapping[str, int]
     duplicates: int
     patients: int
     studies: int
@@ -110,7 +112,8 @@ class ScanSummary:
         if not self.slides:
             return ""
         told = f"{self.slides}"
-        return told + (f" ({self.assumed} with assumed microns per pixel)" if self.assumed else "")
+        told += f" ({self.assumed} with assumed microns per pixel)" if self.assumed else ""
+        return told + (f"; tiles left out: {_list(self.left_out)}" if self.left_out else "")
 
     def _volumes(self) -> str:
         if not self.volumes and not self.outside:
@@ -167,6 +170,7 @@ def summarise(
         outside=_counts(_outside(rows)),
         slides=len(slides),
         assumed=int(slides["member"].str.ends_with(ASSUMED).sum()),
+        left_out=_left_out(slides["left_out"]),
         duplicates=count_copies(rows),
         patients=rows["patient"].drop_nulls().n_unique(),
         studies=rows["study"].drop_nulls().n_unique(),
@@ -178,6 +182,11 @@ def summarise(
         splits=_counts(rows["split"]),
         seconds=seconds,
     )
+
+
+def _left_out(slides: pl.Series) -> dict[str, int]:
+    counts = [int(slides.arr.get(place).sum()) for place in range(len(LEFT_OUT))]
+    return {name: count for name, count in zip(LEFT_OUT, counts, strict=True) if count}
 
 
 def _loose_masks(rows: pl.DataFrame, rejected: pl.DataFrame) -> int:

@@ -26,7 +26,7 @@ from medssl.scanning.outcome import Outcome, Row
 from medssl.scanning.walk import Found, SetAside
 from medssl.sources.archives import find_archive
 from medssl.sources.burned_in import BurnedIn, is_likely
-from medssl.sources.cut import USUAL_TILES, TileWishes
+from medssl.sources.cut import LEFT_OUT, USUAL_TILES, TileWishes
 from medssl.sources.decoded import Decoded, FileFacts, content_of
 from medssl.sources.local import local_file
 from medssl.sources.mirax_files import is_mirax
@@ -111,8 +111,7 @@ def read_file(
         aside = SetAside(file.path, Reason.READER_BUG, place_of(error), file.stamp)
         return Outcome(file.path, [], aside)
     if not rows:
-        detail = "an archive without images, or a slide without a tile of tissue"
-        aside = SetAside(file.path, Reason.NO_PIXELS, detail, file.stamp)
+        aside = SetAside(file.path, Reason.NO_PIXELS, "an archive without images", file.stamp)
         return Outcome(file.path, [], aside)
     return Outcome(file.path, rows)
 
@@ -152,17 +151,36 @@ def _require_in_place(path: Path) -> None:
 
 def _slide_rows(
     path: Path, file: Found, key: SiteKey, wishes: TileWishes, label_tag: str | None
-) -> Iterator[Row]:
+) -> list[Row]:
+    """Describe the tiles of tissue, and count the others.
+
+    Raises:
+        IngestError: There is none; or as `open_slide`.
+    """
     with open_slide(path, wishes.cut) as slide:
         member = slide.cut.member
         shared = {"path": file.path, "member": member, "kind": "slide", "stamp": file.stamp}
         facts = {**_identity(slide.facts, key), "label": slide.facts.terms.get(label_tag or "")}
         rows: list[Row] = []
         sharpness: list[float] = []
-        for frame, decoded in tissue_tiles(slide, wishes):
+        frames, glass, ink = tissue_tiles(slide, wishes)
+        for frame in frames:
+            decoded = slide.decode(frame)
             rows.append({**shared, **facts, **_image(decoded, file, member, frame, key)})
             sharpness.append(focus(decoded.values))
-    return compress(rows, in_focus(sharpness))
+    is_sharp = in_focus(sharpness)
+    left_out = (glass, ink, is_sharp.count(False))
+    kept = [{**row, "left_out": left_out} for row in compress(rows, is_sharp)]
+    if not kept:
+        raise UnsupportedImageError(path, Reason.NO_TILES, _why_none(member, left_out))
+    return kept
+
+
+def _why_none(member: str, left_out: tuple[int, ...]) -> str:
+    if not any(left_out):
+        return f"a slide that is smaller than a tile of {member}"
+    told = ", ".join(f"{name} {count}" for name, count in zip(LEFT_OUT, left_out, strict=True))
+    return f"a slide without a tile of tissue; of {sum(left_out)} tiles: {told}"
 
 
 def _file_rows(

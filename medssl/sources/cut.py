@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple, Self
 
+LEFT_OUT = ("glass", "ink", "out of focus")  # why tiles of a slide have no row, in this order
 ASSUMED = " assumed"  # how the member of a slide without microns per pixel ends
 
 

@@ -122,8 +122,14 @@ def _damaged(path: Path, what: str, error: BaseException) -> UnreadableFileError
     return UnreadableFileError(path, Reason.CORRUPT, f"{what}: {type(error).__name__}")
 
 
-def require_budget(path: Path, rows: int, columns: int) -> None:
+def require_budget(path: Path, rows: int, columns: int, way_out: str = "") -> None:
     """Raise before anything is decoded if a frame is empty or larger than the pixel budget.
+
+    Args:
+        path: The file.
+        rows: Of the frame, px.
+        columns: Likewise.
+        way_out: What may be done about a frame that is too large.
 
     Raises:
         UnreadableFileError: No rows or no columns.
@@ -133,7 +139,7 @@ def require_budget(path: Path, rows: int, columns: int) -> None:
         raise UnreadableFileError(path, Reason.CORRUPT, f"{rows} rows x {columns} columns")
     if rows * columns > PIXEL_BUDGET:
         detail = f"{rows} x {columns} pixels, more than {PIXEL_BUDGET // 1_000_000} million"
-        raise TooLargeError(path, Reason.TOO_LARGE, detail)
+        raise TooLargeError(path, Reason.TOO_LARGE, detail + way_out)
 
 
 def require_frame(path: Path, frame: int, frames: int) -> None:

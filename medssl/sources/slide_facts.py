@@ -4,17 +4,19 @@ import math
 import re
 from typing import Any
 
-from tifffile import TiffFile
-
 _APERIO = re.compile(r"\|\s*MPP\s*=\s*([\d.]+)")
 _UNIT_UM = {2: 25_400.0, 3: 10_000.0}  # of TIFF's ResolutionUnit: inch, centimetre
 _PLAUSIBLE = (0.05, 50.0)  # microns per pixel; 72 dots per inch, a default, are 353
 
 
-def microns_per_pixel(tiff: TiffFile) -> float | None:
-    """Return the microns per pixel of the slide; None if nothing plausible is said."""
-    page: Any = tiff.pages[0]
-    found = _aperio(page) if "svs" in tiff.flags else None
+def microns_per_pixel(page: Any, *, aperio: bool) -> float | None:
+    """Return the microns per pixel of a page of a TIFF file; None if nothing plausible is said.
+
+    Args:
+        page: That of the slide itself.
+        aperio: Whether its description is one of Aperio's scanners.
+    """
+    found = _aperio(page) if aperio else None
     return found or _of_resolution(page)
 
 

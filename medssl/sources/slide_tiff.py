@@ -19,21 +19,33 @@ from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import reading
 from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
 from medssl.sources.slide_facts import microns_per_pixel
+from medssl.sources.slide_ndpi import level_pages
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
+from medssl.sources.slide_scn import lay_together, read_regions
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
+_LONG = 4096  # px; a tiled page in colours with a longer side can be one,
+_FINE = 2.0  # if its microns per pixel say so: a photograph of paper at 1200 dots per inch has 21
 
 
 def is_tiff_slide(path: Path) -> bool:
-    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large."""
+    """Tell whether a TIFF file is a whole slide: by its maker, or tiled and pyramidal or large.
+
+    Large is also what is not as large, but says that its pixels are of the size of a slide's.
+    """
     with open_tiff_file(path) as tiff, reading(path, "header"):
         if (SLIDES | UNREAD_SLIDES.keys()) & tiff.flags:
             return True
         page: Any = tiff.pages[0]
         if not page.is_tiled or not tiff.series:
             return False
-        return len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE
+        if len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE:
+            return True
+        mpp = microns_per_pixel(page, aperio=False)
+        is_fine = mpp is not None and mpp <= _FINE and page.dtype == np.uint8
+        is_one = len(tiff.series[0]) == 1 and page.samplesperpixel >= 3
+        return is_fine and is_one and max(page.imagelength, page.imagewidth) > _LONG
 
 
 @contextmanager
@@ -52,8 +64,18 @@ def open_tiff_pyramid(path: Path) -> Iterator[Pyramid]:
                 name = UNREAD_SLIDES[min(unread)]
                 detail = f"a slide in {name}; convert it to DICOM or pyramidal TIFF"
                 raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-            pyramid = _photos(path, tiff) if "bif" in tiff.flags else _seamless(path, tiff)
+            pyramid = _pyramid(path, tiff)
         yield pyramid
+
+
+def _pyramid(path: Path, tiff: TiffFile) -> Pyramid:
+    if "bif" in tiff.flags:
+        return _photos(path, tiff)
+    if "scn" in tiff.flags:
+        return _regions(path, tiff)
+    pages = _pages(path, tiff)
+    mpp = microns_per_pixel(pages[0], aperio="svs" in tiff.flags)
+    return Pyramid(tuple(_levels(path, pages)), mpp, FileFacts(frames=1))
 
 
 def _photos(path: Path, tiff: TiffFile) -> Pyramid:
@@ -64,16 +86,28 @@ def _photos(path: Path, tiff: TiffFile) -> Pyramid:
     return Pyramid(levels, scan_resolution(path, tiff), FileFacts(frames=1), photo)
 
 
-def _seamless(path: Path, tiff: TiffFile) -> Pyramid:
+def _regions(path: Path, tiff: TiffFile) -> Pyramid:
+    regions = read_regions(path, tiff)
+    levels = lay_together(path, regions, [_levels(path, region.pages) for region in regions])
+    return Pyramid(tuple(levels), regions[0].mpp, FileFacts(frames=1))
+
+
+def _pages(path: Path, tiff: TiffFile) -> list[Any]:
+    """Return the pages of the slide, the largest first."""
+    if "ndpi" in tiff.flags:
+        return level_pages(path, tiff)
     if not tiff.series:
         raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
-    pages: list[Any] = [level.keyframe for level in tiff.series[0].levels]
+    return [level.keyframe for level in tiff.series[0].levels]
+
+
+def _levels(path: Path, pages: list[Any]) -> list[Level]:
     if not pages[0].is_tiled:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide that is not cut in tiles")
+        detail = "a slide that is not cut in tiles; convert it to a tiled TIFF"
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     levels = [_level(path, page) for page in pages if page.is_tiled]
     whole = levels[0].columns
-    shrunk = tuple(replace(level, factor=whole / level.columns) for level in levels)
-    return Pyramid(shrunk, microns_per_pixel(tiff), FileFacts(frames=1))
+    return [replace(level, factor=whole / level.columns) for level in levels]
 
 
 def _level(path: Path, page: Any) -> Level:
@@ -103,7 +137,8 @@ def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
     data = file.read(count)
     if len(data) < count:
         raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
-    tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+    heads = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    tile, _, shape = page.decode(data, index, **heads)
     if tile is None:
         return None
     values = np.asarray(tile).reshape(-1, *tile.shape[-2:])[: shape[1], : shape[2]]

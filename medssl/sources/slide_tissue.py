@@ -1,13 +1,12 @@
 """Where the tissue of a slide is, and where someone drew on the glass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medssl.sources.cut import TileWishes
-from medssl.sources.decoded import Decoded
 from medssl.sources.slide import Slide
 from medssl.sources.slide_grid import Places
 
@@ -16,8 +15,15 @@ Shares = NDArray[np.float64]
 _PER_TILE = 8  # px of the overview, along a side
 _MOST = 4096  # px of the overview
 _SATURATION = (0.04, 0.2)  # between which Otsu's threshold is taken: grey glass, pale stain
-_INK = 0.35  # saturation from which green and cyan are ink: no stain is so coloured
-_INK_HUES = (75.0, 205.0)  # degrees, from yellow-green to sky blue
+_INK = (75.0, 205.0, 0.35)  # degrees, from yellow-green to sky blue, where no stain is, as below
+# Where stains are: hues of pens, degrees; saturation from which they are no haematoxylin, eosin,
+# blood or DAB, all of which darken before they become so pure; and the least value of such ink.
+_PENS = (
+    (-10.0, 15.0, 0.75, 0.0),  # red
+    (15.0, 75.0, 0.7, 0.8),  # orange and yellow
+    (205.0, 230.0, 0.5, 0.0),  # blue
+    (230.0, 290.0, 0.7, 0.0),  # blue to violet
+)
 _BLACK = 0.25  # value of black ink
 _BINS = 256
 _LEAST_TISSUE = 1e-6  # of a tile: one without any is never wanted
@@ -37,14 +43,29 @@ class Tissue(NamedTuple):
     ink: Shares
 
 
-def tissue_tiles(slide: Slide, wishes: TileWishes) -> Iterator[tuple[int, Decoded]]:
-    """Yield the tiles with enough tissue and no ink, and their frames."""
+class TissueTiles(NamedTuple):
+    """Which tiles of a slide are wanted.
+
+    Attributes:
+        frames: Those with enough tissue and no ink.
+        glass: How many have too little tissue.
+        ink: How many are drawn on.
+    """
+
+    frames: list[int]
+    glass: int
+    ink: int
+
+
+def tissue_tiles(slide: Slide, wishes: TileWishes) -> TissueTiles:
+    """Look which tiles are wanted."""
     if 0 in slide.grid:
-        return
+        return TissueTiles([], 0, 0)
     found = find_tissue(slide)
-    is_wanted = (found.tissue >= max(wishes.tissue, _LEAST_TISSUE)) & (found.ink <= _MOST_INK)
-    for frame in np.flatnonzero(is_wanted):
-        yield int(frame), slide.decode(int(frame))
+    is_ink = found.ink > _MOST_INK
+    is_glass = (found.tissue < max(wishes.tissue, _LEAST_TISSUE)) & ~is_ink
+    frames = np.flatnonzero(~(is_ink | is_glass)).tolist()
+    return TissueTiles(frames, int(is_glass.sum()), int(is_ink.sum()))
 
 
 def in_focus(sharpness: Sequence[float]) -> list[bool]:
@@ -59,7 +80,7 @@ def find_tissue(slide: Slide) -> Tissue:
     """Look at an overview of the slide.
 
     Stain is what is more saturated than glass, by Otsu's threshold; specks are left out and small
-    holes filled. Ink is green to sky blue, or black.
+    holes filled. Ink is black, green, or of another hue and purer than stains are over an area.
 
     Source:
         Otsu, "A threshold selection method from gray-level histograms", IEEE SMC 1979.
@@ -77,12 +98,23 @@ def look(overview: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.boo
     colours = np.divide(overview, 255, dtype=np.float32)
     high, low = colours.max(axis=2), colours.min(axis=2)
     saturation = np.divide(high - low, high, out=np.zeros_like(high), where=high > 0)
-    hue = _hue(colours, high, low)
-    first, last = _INK_HUES
-    ink = (saturation > _INK) & (hue > first) & (hue < last) | (high < _BLACK)
+    ink = _ink(_hue(colours, high, low), saturation, high)
     threshold = float(np.clip(_otsu(saturation[~ink]), *_SATURATION))
     stained = (saturation > threshold) & ~ink
     return ink, _without_specks(stained) & ~ink
+
+
+def _ink(
+    hue: NDArray[np.float32], saturation: NDArray[np.float32], value: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    first, last, least = _INK
+    ink = (value < _BLACK) | ((hue > first) & (hue < last) & (saturation > least))
+    pen = np.zeros_like(ink)
+    turned = (hue + 180) % 360 - 180
+    for first, last, least, dark in _PENS:
+        angle = turned if first < 0 else hue
+        pen |= (angle >= first) & (angle < last) & (saturation > least) & (value >= dark)
+    return np.asarray(ink | _without_specks(pen), np.bool_)
 
 
 def focus(tile: NDArray[np.uint8]) -> float:

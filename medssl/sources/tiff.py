@@ -75,7 +75,7 @@ def open_tiff(path: Path) -> Iterator[TiffPages]:
                 raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
             for page in pages:
                 rows, columns = _whole(path, page.imagelength), _whole(path, page.imagewidth)
-                require_budget(path, rows, columns)
+                require_budget(path, rows, columns, "; of a slide, convert it to a tiled TIFF")
             size = os.fstat(tiff.filehandle.fileno()).st_size
         yield TiffPages(path, pages, size)
 

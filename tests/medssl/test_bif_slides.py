@@ -339,7 +339,7 @@ def test_a_cut_slide_has_a_reason(tmp_path: Path, part: float) -> None:
     (tmp_path / "cut.bif").write_bytes(whole[: int(len(whole) * part)])
     outcome = read_file(tmp_path, Found("cut.bif", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "not_an_image"}
+    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "no_tiles", "not_an_image"}
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -171,9 +171,46 @@ def test_ink_and_tiles_out_of_focus_are_left_out(tmp_path: Path) -> None:
     picture[64:128, 64:128] = BLACK_INK
     picture[128:192, 128:192] = PURPLE  # without any texture
     write_slide(tmp_path / "d" / "a.svs", picture)
-    frames = scanned(tmp_path / "d", tile_px=64).rows["frame"].to_list()
+    rows = scanned(tmp_path / "d", tile_px=64).rows
+    frames = rows["frame"].to_list()
     assert not {0, 11, 22} & set(frames)
     assert len(frames) == 37
+    assert rows["left_out"].unique().to_list() == [[40, 2, 1]]
+
+
+def test_tiles_that_are_left_out_are_counted_per_slide(tmp_path: Path) -> None:
+    """In the summary and, of a slide without others, in its reason; also if nothing is new."""
+    drawn = specimen()
+    drawn[:, :320] = GREEN_INK
+    picture = specimen()
+    picture[:64, :64] = BLACK_INK
+    write_slide(tmp_path / "d" / "a.svs", picture)
+    write_slide(tmp_path / "d" / "b.svs", specimen())
+    write_slide(tmp_path / "d" / "c.svs", drawn)
+    out = tmp_path / "m.parquet"
+    for _ in range(2):
+        summary = scan(tmp_path / "d", out, ScanConfig(workers=1, tile_px=64))
+        assert summary.left_out == {"glass": 80, "ink": 1}
+        assert "2; tiles left out: glass 80, ink 1" in summary.table()
+    assert pl.read_parquet(tmp_path / "m.rejected.parquet").select(
+        "path", "reason", "detail"
+    ).rows() == [
+        (
+            "c.svs",
+            "no_tiles",
+            "a slide without a tile of tissue; of 80 tiles: glass 40, ink 40, out of focus 0",
+        )
+    ]
+
+
+def test_a_manifest_from_before_tiles_were_counted_is_read(tmp_path: Path) -> None:
+    write_slide(tmp_path / "d" / "a.svs", specimen())
+    rows = scanned(tmp_path / "d", tile_px=64).rows
+    out = tmp_path / "manifest.parquet"
+    notes = pl.read_parquet_metadata(out)
+    pl.read_parquet(out).drop("left_out").write_parquet(out, metadata=notes)
+    assert read_manifest(out).rows.drop("left_out").equals(rows.drop("left_out"))
+    assert read_manifest(out).rows["left_out"].null_count() == len(rows)
 
 
 def test_glass_is_no_tissue_however_grey(tmp_path: Path) -> None:
@@ -185,7 +222,8 @@ def test_glass_is_no_tissue_however_grey(tmp_path: Path) -> None:
     write_slide(tmp_path / "glass.svs", glass)
     outcome = read_file(tmp_path, Found("glass.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason == Reason.NO_PIXELS
+    assert outcome.aside.reason == Reason.NO_TILES
+    assert "of 1 tiles: glass 1, ink 0" in outcome.aside.detail
 
 
 def test_tissue_shares_are_those_of_the_picture(tmp_path: Path) -> None:
@@ -240,6 +278,53 @@ def test_plain_images_are_no_slides(tmp_path: Path) -> None:
     assert is_slide(write_slide(tmp_path / "c.tiff", specimen(), description=None), "tiff")
 
 
+def large_tiff(path: Path, columns: int = 4608, samples: int = 3, **options: Any) -> Path:
+    """Write an image of 64 rows; in tiles, and of 0.5 microns per pixel, unless said otherwise."""
+    picture = np.zeros((64, columns, samples), np.uint8).squeeze()
+    usual = {"tile": (64, 64), "resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    kind = {"photometric": "rgb" if samples == 3 else "minisblack", "compression": "deflate"}
+    tifffile.imwrite(path, picture, **(kind | usual | options))
+    return path
+
+
+def test_a_large_tiled_image_of_the_pixels_of_a_slide_is_one(tmp_path: Path) -> None:
+    assert is_slide(large_tiff(tmp_path / "a.tiff"), "tiff")
+    others: list[dict[str, Any]] = [
+        {"columns": 4096},
+        {"tile": None},
+        {"samples": 1},
+        {"resolution": (1200, 1200), "resolutionunit": "INCH"},  # a photograph of paper
+        {"resolution": (1, 1), "resolutionunit": "NONE"},
+    ]
+    for changes in others:
+        assert not is_slide(large_tiff(tmp_path / "b.tiff", **changes), "tiff")
+    stack = np.zeros((2, 64, 4608, 3), np.uint8)
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "tile": (64, 64)}
+    tifffile.imwrite(
+        tmp_path / "c.tiff", stack, photometric="rgb", compression="deflate", **options
+    )
+    assert not is_slide(tmp_path / "c.tiff", "tiff")
+
+
+def test_a_plain_tiled_slide_is_scanned_with_its_spacing(tmp_path: Path) -> None:
+    picture = np.tile(specimen(512, 640), (1, 8, 1))
+    (tmp_path / "d").mkdir()
+    options = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER", "tile": (256, 256)}
+    tifffile.imwrite(tmp_path / "d" / "a.tiff", picture, photometric="rgb", **options)
+    rows = scanned(tmp_path / "d").rows
+    assert rows["kind"].unique().to_list() == ["slide"]
+    assert rows["spacing_row_mm"].unique().to_list() == [0.0005]
+    assert rows["frames"][0] == 40
+
+
+def test_an_image_in_strips_that_is_too_large_says_the_way_out(tmp_path: Path) -> None:
+    large_tiff(tmp_path / "a.tiff", columns=1_600_000, tile=None)
+    outcome = read_file(tmp_path, Found("a.tiff", "stamp"), SiteKey(b"k"))
+    assert outcome.aside is not None
+    assert outcome.aside.reason == Reason.TOO_LARGE
+    assert "convert it to a tiled TIFF" in outcome.aside.detail
+
+
 def test_jpeg_and_jpeg_2000_tiles_are_decoded(tmp_path: Path) -> None:
     smooth = np.ascontiguousarray(specimen()[:, 320:])
     smooth[100:200, 50:150] = PINK
@@ -256,7 +341,7 @@ def test_a_cut_slide_has_a_reason(tmp_path: Path, part: float) -> None:
     (tmp_path / "cut.svs").write_bytes(whole[: int(len(whole) * part)])
     outcome = read_file(tmp_path, Found("cut.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "not_an_image"}
+    assert outcome.aside.reason in {"truncated", "corrupt", "no_pixels", "no_tiles", "not_an_image"}
 
 
 def test_no_name_on_the_label_leaves_the_slide(tmp_path: Path) -> None:
@@ -289,6 +374,7 @@ def test_slides_train_and_their_report_shows_tiles_and_stain(tmp_path: Path) -> 
     assert "1 slide of the first 4 cannot be read now." in page
     assert page.count("as the file says") == 2
     assert page.count("assumed: the file says none") == 1
+    assert page.count("left out: glass 40, ink 0, out of focus 0") == 2
     assert "secret" not in page
     run("report", out, "--set", "sources=1", "--out", tmp_path / "short.html")
     page = (tmp_path / "short.html").read_text(encoding="utf-8")
@@ -336,7 +422,8 @@ def test_a_slide_smaller_than_a_tile_has_none(tmp_path: Path) -> None:
     write_slide(tmp_path / "a.svs", specimen(128, 128))
     outcome = read_file(tmp_path, Found("a.svs", "stamp"), SiteKey(b"k"))
     assert outcome.aside is not None
-    assert outcome.aside.reason == Reason.NO_PIXELS
+    assert outcome.aside.reason == Reason.NO_TILES
+    assert outcome.aside.detail.endswith("smaller than a tile of 256 px at 0.5 um")
 
 
 def test_a_forked_process_opens_slides_of_its_own(tmp_path: Path) -> None:
@@ -360,8 +447,7 @@ def _address_of_slide(path: Path, member: str) -> int:
 def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
     tags = {"XResolution": SimpleNamespace(value=value), "ResolutionUnit": SimpleNamespace(value=3)}
     page = SimpleNamespace(tags=tags, description=None)
-    tiff = SimpleNamespace(pages=[page], flags=frozenset())
-    assert microns_per_pixel(cast("tifffile.TiffFile", tiff)) is None
+    assert microns_per_pixel(page, aperio=False) is None
 
 
 def test_slides_without_a_reader_say_the_way_out(tmp_path: Path) -> None:
