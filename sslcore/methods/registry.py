@@ -12,6 +12,7 @@ from sslcore.methods.dinov2 import DinoV2Config
 from sslcore.methods.dinov3 import DinoV3Config
 from sslcore.methods.infonce import InfoNCEConfig
 from sslcore.methods.jigsaw import JigsawConfig
+from sslcore.methods.lejepa import LeJepaConfig
 from sslcore.methods.mae import MaeConfig
 from sslcore.methods.metric_learning import MetricLearningConfig
 from sslcore.methods.moco import MoCoConfig, MoCoV2Config
@@ -42,6 +43,7 @@ MethodConfig = Annotated[
     | SimSiamConfig
     | BarlowTwinsConfig
     | VICRegConfig
+    | LeJepaConfig
     | TripletConfig
     | MetricLearningConfig
     | SwavConfig

@@ -55,6 +55,7 @@ FULL_AND_CROP_PAIRS = {
     "moco_v2": (1, 1),
     "moco_v3": (2, 2),
     "nnclr": (2, 2),
+    "lejepa": (2, 1),  # a mean over views
     "swav": (2, 2),
     "dino": (2, 2),
     "dinov2": (2, 2),
