@@ -42,8 +42,9 @@ class Place:
     Attributes:
         moment: Place in the order of the series.
         plane: None where the file gives an order without a geometry.
-        stack: What images of one volume have in common beside the series: echo, kind of image
-            and the like, in clear. None for an image that is no slice of a volume: a localiser.
+        stack: What images of one volume have in common beside the series: frame of reference,
+            echo, kind of image and the like, in clear. None for an image that is no slice of a
+            volume: a localiser.
     """
 
     moment: Moment

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from medssl.errors import TooLargeError, UnreadableFileError
+from medssl.fewlabels.groups import patient_groups
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
@@ -21,6 +22,7 @@ from medssl.sources.open import open_image
 from medssl.sources.place import plane_of
 from medssl.volumes.geometry import describe_volumes, volumes_of
 from medssl.volumes.read import Volume, read_volume
+from medssl.volumes.samples import as_samples
 from tests.medssl.make import dataset, write_dicom
 
 Floats = NDArray[np.float64]
@@ -150,6 +152,51 @@ def test_what_a_series_mixes_is_taken_apart(tmp_path: Path, mixed: dict[str, Any
     assert len(found) == 2
     for volume, more in zip(found, (0, 500), strict=True):
         np.testing.assert_array_equal(volume.values, block() + more)
+
+
+def write_in_turns(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Write six slices of one series, every other one with the second attributes."""
+    for place, plane in enumerate(block()):
+        write_slice(folder / f"{place}.dcm", plane, 2.0 * place, **(second if place % 2 else first))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("PatientID", ("A", "B")),
+        ("PatientID", ("A", "")),
+        ("StudyInstanceUID", ("1.2.3", "1.2.4")),
+        ("FrameOfReferenceUID", ("1.1", "1.2")),
+        ("PixelSpacing", ([1, 1], [0.5, 0.5])),
+        ("PixelSpacing", ([1, 1], [1, 0.5])),
+        ("PixelSpacing", ([1, 1], [])),
+    ],
+)
+def test_slices_that_complete_each_other_do_not_mix_what_a_volume_has_one_of(
+    tmp_path: Path, keyword: str, values: tuple[Any, Any]
+) -> None:
+    """All share a SeriesInstanceUID, and would be one even volume."""
+    write_in_turns(tmp_path / "d", *({keyword: value} for value in values))
+    found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
+    assert len(found) == 2
+    for start, volume in enumerate(found):
+        np.testing.assert_array_equal(volume.values, block()[start::2])
+
+
+def test_spacings_that_are_printed_to_other_digits_are_one(tmp_path: Path) -> None:
+    write_in_turns(
+        tmp_path / "d", {"PixelSpacing": [0.4995, 0.75]}, {"PixelSpacing": [0.5, 0.7505]}
+    )
+    (volume,) = volumes(tmp_path / "d")
+    assert len(volume.values) == 6
+
+
+def test_patients_who_share_a_series_are_on_one_side_of_a_split(tmp_path: Path) -> None:
+    write_in_turns(tmp_path / "d", {"PatientID": "A"}, {"PatientID": "B"})
+    samples = as_samples(scanned(tmp_path / "d"), 3).rows
+    assert samples["patient"].null_count() == 0
+    assert samples["patient"].n_unique() == len(samples) == 2
+    assert len(set(patient_groups(samples))) == 2
 
 
 def test_diffusion_weights_stay_apart_where_an_image_is_missing(tmp_path: Path) -> None:
