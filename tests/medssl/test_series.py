@@ -23,6 +23,7 @@ from medssl.sources.place import plane_of
 from medssl.volumes.geometry import describe_volumes, volumes_of
 from medssl.volumes.read import Volume, read_volume
 from medssl.volumes.samples import as_samples
+from medssl.volumes.turning import turned
 from tests.medssl.make import dataset, write_dicom
 
 Floats = NDArray[np.float64]
@@ -392,6 +393,42 @@ def test_other_sizes_and_single_images_are_in_no_volume_with_others(tmp_path: Pa
 )
 def test_directions_that_are_none_give_no_plane(sides: Sequence[float]) -> None:
     assert plane_of([0, 0, 0], sides[:3], sides[3:]) is None
+
+
+@pytest.mark.parametrize("far", [1e308, -1e308, 1e160, 1e7])
+def test_slices_far_off_have_no_place_and_spoil_no_volume(tmp_path: Path, far: float) -> None:
+    write_series(tmp_path / "d", block())
+    for number, place in enumerate([[0, 0, far], [-far, 0, far], [0, far, -far]]):
+        about = {"ImagePositionPatient": place, "InstanceNumber": number}
+        write_slice(tmp_path / "d" / f"far{number}.dcm", block()[number] + 900, 0, **about)
+    (volume,) = volumes(tmp_path / "d")
+    np.testing.assert_array_equal(volume.values, block())
+
+
+@pytest.mark.parametrize("side", [1e300, 1e7, 1e-7, 1e-200, 0.0, -1.0])
+def test_a_spacing_that_pixels_cannot_have_is_unknown(tmp_path: Path, side: float) -> None:
+    write_series(tmp_path / "d", block(), PixelSpacing=[side, side], SpacingBetweenSlices=side)
+    manifest = scanned(tmp_path / "d")
+    for name in ("spacing_row_mm", "spacing_column_mm", "spacing_slice_mm"):
+        assert manifest.rows[name].null_count() == len(manifest)
+    (slices,) = volumes_of(manifest.rows)
+    volume = read_volume(manifest, slices)
+    assert volume.geometry.spacing_mm is None
+    turned(tmp_path, volume.values, volume.geometry)
+
+
+def test_a_scale_beyond_all_numbers_gives_no_warning(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block(), RescaleSlope=1e308, RescaleIntercept=0)
+    (volume,) = volumes(tmp_path / "d")
+    assert np.isinf(volume.values).any()
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "inf", "nan"])
+def test_a_mosaic_whose_slices_lead_nowhere_has_no_place(tmp_path: Path, value: str) -> None:
+    header = csa(NumberOfImagesInMosaic=["5"], SliceNormalVector=["0", "0", value])
+    path = write_mosaic(tmp_path / "mosaic.dcm", block(5), header)
+    with open_image(path, "dicom") as reader:
+        assert [reader.decode(frame).place for frame in range(reader.facts.frames)] == [None] * 5
 
 
 def test_an_image_without_a_place_in_the_patient_is_in_no_volume(tmp_path: Path) -> None:
