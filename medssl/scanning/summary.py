@@ -36,6 +36,7 @@ class ScanSummary:
         labels: Images per label.
         masks: Images with masks.
         loose_masks: DICOM segmentations and structure sets that refer to no series here.
+        missing: Files that DICOMDIRs list and that are not there.
         label_tag: The DICOM attribute that they were read from, or None.
         splits: Images per split that the data brings.
         seconds: Duration.
@@ -60,6 +61,7 @@ class ScanSummary:
     labels: Mapping[str, int]
     masks: int
     loose_masks: int
+    missing: int
     label_tag: str | None
     splits: Mapping[str, int]
     seconds: float
@@ -131,6 +133,7 @@ class ScanSummary:
             ("masks", self._masks()),
             ("splits", _list(self.splits)),
             ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
+            ("DICOMDIR", f"lists {self.missing} files that are not here" if self.missing else ""),
             ("time", f"{self.seconds:.1f} s"),
         ]
         return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
@@ -142,6 +145,7 @@ def summarise(
     *,
     files: int,
     reused: int,
+    missing: int,
     seconds: float,
     label_tag: str | None = None,
 ) -> ScanSummary:
@@ -168,6 +172,7 @@ def summarise(
         labels=_counts(rows["label"]),
         masks=rows["masks"].count(),
         loose_masks=_loose_masks(rows, rejected),
+        missing=missing,
         label_tag=label_tag,
         splits=_counts(rows["split"]),
         seconds=seconds,
