@@ -344,6 +344,52 @@ def test_localisers_and_colour_are_in_no_volume_and_are_told(tmp_path: Path) -> 
     assert "volumes     1; images in none: localiser 3, colour 2" in summary.table()
 
 
+def test_a_series_of_several_sizes_or_spacings_is_told(tmp_path: Path) -> None:
+    others: tuple[dict[str, Any], ...] = (
+        {"Rows": 3, "PixelData": block()[0, :3].tobytes()},
+        {"PixelSpacing": [2, 2]},
+        {"PixelSpacing": []},
+        {"PixelSpacing": [0.7502, 0.5]},  # the same, printed otherwise
+    )
+    for series, other in enumerate(others):
+        about = {"SeriesInstanceUID": f"1.2.{series}"}
+        write_in_turns(tmp_path / "d" / str(series), about, about | other)
+    summary = scan(tmp_path / "d", tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.volumes == 7
+    assert summary.problems == {"mixed_sizes": 6}
+    assert "mixed_sizes 6" in summary.table()
+
+
+def test_a_series_of_several_patients_is_told(tmp_path: Path) -> None:
+    write_in_turns(tmp_path / "d", {"PatientID": "A"}, {"PatientID": "B"})
+    write_series(tmp_path / "d" / "other", block(), SeriesInstanceUID="1.2.8")
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert table["problems"].to_list() == [["shared_series"], ["shared_series"], []]
+
+
+def test_images_in_no_volume_are_told_apart(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    write_series(root / "v", block(), InstanceNumber=1)
+    write_slice(root / "v" / "copy.dcm", block()[2], 2 * SPACING[0])
+    write_slice(root / "v" / "other.dcm", block()[2] + 900, 2 * SPACING[0], InstanceNumber=2)
+    lone = {"SeriesInstanceUID": "1.2.8"}
+    write_slice(root / "lone.dcm", block()[0], 0, **lone)
+    write_slice(root / "lone_copy.dcm", block()[0], 0, **lone)
+    write_dicom(root / "no_plane.dcm", block()[1], Modality="PT")
+    write_slice(root / "far.dcm", block()[3], 0, ImagePositionPatient=[0, 0, 1e300])
+    nan = write_slice(root / "nan.dcm", block()[4], 0, ImagePositionPatient=[111.5, 222.5, 333.5])
+    nan.write_bytes(nan.read_bytes().replace(b"111.5\\222.5\\333.5", b"NaN  \\NaN  \\NaN  "))
+    write_dicom(root / "radiograph.dcm", block()[5], Modality="DX")
+    summary = scan(root, tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.volumes == 1
+    assert summary.outside == {
+        "without a place": 3,
+        "copy": 2,
+        "other at its place": 1,
+        "single": 1,
+    }
+
+
 def test_a_volume_beyond_the_budget_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
