@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID
 
 from medssl.errors import TooLargeError, UnreadableFileError
 from medssl.fewlabels.groups import patient_groups
@@ -511,6 +512,75 @@ def test_frames_of_an_enhanced_file_are_sorted_by_their_functional_groups(tmp_pa
     for echo, volume in zip((5, 10), found, strict=True):
         np.testing.assert_array_equal(volume.values, block(4) + 100 * echo)
         assert volume.geometry.spacing_mm == pytest.approx((3.0, *SPACING[1:]))
+
+
+def frame_groups(place: float, number: int, kind: str, slope: float) -> Dataset:
+    """Return what an enhanced CT says of one frame at `place` mm along the normal of `TURNED`."""
+    plane, content, about, scale = Dataset(), Dataset(), Dataset(), Dataset()
+    plane.ImagePositionPatient = (10 + place * normal(TURNED)).round(6).tolist()
+    content.StackID, content.InStackPositionNumber = "1", number
+    content.FrameAcquisitionNumber = 1 + number % 2
+    about.FrameType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
+    scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = slope, -1024, "HU"
+    group = Dataset()
+    group.PlanePositionSequence = Items([plane])
+    group.FrameContentSequence = Items([content])
+    group.CTImageFrameTypeSequence = Items([about])
+    group.PixelValueTransformationSequence = Items([scale])
+    return group
+
+
+def write_enhanced_ct(path: Path, groups: list[Dataset], frames: NDArray[Any]) -> Path:
+    """Write one file of the class Enhanced CT; what frames differ in stands in their groups only.
+
+    Source:
+        DICOM PS3.3, A.38.1 and C.7.6.16.
+    """
+    sides, measures, shared = Dataset(), Dataset(), Dataset()
+    sides.ImageOrientationPatient = list(TURNED)
+    measures.PixelSpacing = list(SPACING[1:])
+    measures.SliceThickness = 9.0  # not the distance
+    shared.PlaneOrientationSequence = Items([sides])
+    shared.PixelMeasuresSequence = Items([measures])
+    return write_dicom(
+        path,
+        frames,
+        SOPClassUID=UID("1.2.840.10008.5.1.4.1.1.2.1"),
+        Modality="CT",
+        ImageType=["ORIGINAL", "PRIMARY", "MIXED", "NONE"],
+        FrameOfReferenceUID="1.2.9",
+        PerFrameFunctionalGroupsSequence=Items(groups),
+        SharedFunctionalGroupsSequence=Items([shared]),
+    )
+
+
+@pytest.mark.parametrize("scouts", [0, 2])
+def test_an_enhanced_ct_gives_one_volume_in_hu_in_order_and_its_localisers_none(
+    tmp_path: Path, scouts: int
+) -> None:
+    order = np.random.default_rng(1).permutation(6)
+    slopes = 1 + 0.5 * np.arange(6)  # of each place
+    groups = [
+        frame_groups(SPACING[0] * place, number, "VOLUME", slopes[place])
+        for number, place in enumerate(order)
+    ]
+    frames = [block()[place] for place in order]
+    for number in range(scouts):  # at the start, and between slices
+        groups.insert(3 * number, frame_groups(number, 90 + number, "LOCALIZER", 1))
+        frames.insert(3 * number, np.full((4, 5), 7 + number, np.int16))
+    write_enhanced_ct(tmp_path / "d" / "ct.dcm", groups, np.stack(frames))
+    summary = scan(tmp_path / "d", tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.outside == ({"localiser": scouts} if scouts else {})
+    manifest = read_manifest(tmp_path / "manifest.parquet")
+    (slices,) = volumes_of(manifest.rows)
+    volume = read_volume(manifest, slices)
+    np.testing.assert_allclose(volume.values, block() * slopes[:, None, None] - 1024)
+    assert volume.geometry.problems == ()
+    assert volume.geometry.affine is not None
+    axes = [normal(TURNED), np.array(TURNED[3:]), np.array(TURNED[:3])]
+    expected = np.stack([step * axis for step, axis in zip(SPACING, axes, strict=True)], axis=1)
+    np.testing.assert_allclose(volume.geometry.affine[:3, :3], expected, atol=1e-5)
+    np.testing.assert_allclose(volume.geometry.affine[:3, 3], 10, atol=1e-5)
 
 
 def csa(**elements: Sequence[str]) -> bytes:
