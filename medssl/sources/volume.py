@@ -225,11 +225,12 @@ def turn_to(axes: str, path: Path, affine: NDArray[np.float64]) -> NDArray[np.fl
         affine: From indices of the array to mm in RAS, `[4, 4]`.
 
     Raises:
-        UnreadableFileError: The affine is no number, or lacks an axis.
+        UnreadableFileError: The affine is no number, leads too far, or lacks an axis.
     """
     axes_mm = affine[:3, :3]
     if not (np.abs(axes_mm) <= 2 * MOST_MM).all():  # as far as two planes can be apart; also NaN
-        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that is no number")
+        detail = "an orientation that is no number, or leads too far"
+        raise UnreadableFileError(path, Reason.CORRUPT, detail)
     sizes = voxel_sizes(affine)
     if sizes.min() < LEAST_MM or np.linalg.matrix_rank(axes_mm / sizes) < len(sizes):
         raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")

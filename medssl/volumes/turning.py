@@ -23,7 +23,7 @@ def turn_of(path: Path, affine: Floats) -> Floats:
         affine: See `Geometry`.
 
     Raises:
-        UnreadableFileError: The affine is no number, or lacks an axis.
+        UnreadableFileError: The affine is no number, leads too far, or lacks an axis.
     """
     return turn_to(_AXES, path, LPS @ affine)
 
