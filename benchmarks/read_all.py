@@ -1,14 +1,18 @@
-"""Every file of the collections of hospital formats: read, or set aside with a reason.
+"""Every file of the collections of hospital formats: read, or set aside with the right reason.
 
 Run: python benchmarks/read_all.py
 
 For each folder the table says how many files of which kind became how many images, and for which
-reasons files were set aside. The slices of NIfTI volumes are compared, value by value, with what
-nibabel loads and turns to its canonical orientation.
+reasons files were set aside. These are compared with `EXPECTED`, written by hand from what the
+files are. The slices of NIfTI volumes are compared, value by value, with what nibabel loads and
+turns to its canonical orientation; `dicom_files.py` does that with single DICOM files, and
+`series_agree.py` with series. The script ends with 1 where anything differs.
 """
 
+import sys
 import time
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import nibabel as nib
 import numpy as np
 from record import data_folder, keep
 
+from medssl.errors import Reason
 from medssl.identity import SiteKey
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
@@ -34,11 +39,30 @@ FOLDERS = (
     "path_monuseg",
 )
 NO_IMAGES = (".md", ".csv", ".json", ".bval", ".bvec", ".xml", ".txt")  # beside the data
+EXPECTED = {  # of the files that hold no image to learn from; all others are to be read
+    **{f"*{suffix}": Reason.NOT_AN_IMAGE for suffix in NO_IMAGES},
+    "dicom_dicomdir/TINY_ALPHA/README": Reason.NOT_AN_IMAGE,
+    "dicom_dicomdir/*DICOMDIR*": Reason.NO_PIXELS,
+    "dicom_dicomdir/TINY_ALPHA/PT000000/*": Reason.NO_PIXELS,  # whole objects without Rows
+    "dicom_files/rtplan.dcm": Reason.NO_PIXELS,
+    "dicom_files/test-SR.dcm": Reason.NO_PIXELS,
+    "dicom_files/waveform_ecg.dcm": Reason.NO_PIXELS,
+    "dicom_files/liver.dcm": Reason.SEGMENTATION,
+    "dicom_files/liver_1frame.dcm": Reason.SEGMENTATION,
+    "wsi_small/boxes.tiff": Reason.UNSUPPORTED,  # says no microns per pixel
+    "wsi_small/boxes_0.dcm": Reason.NO_PIXELS,  # a slide of 16 x 16 px, without tissue
+    "wsi_small/boxes_1.dcm": Reason.UNSUPPORTED,  # its thumbnail
+}
 
 
 def main() -> None:
-    """Read all folders and keep the table."""
-    keep("read_all", {"folders": [measure(data_folder(name)) for name in FOLDERS]})
+    """Read all folders, keep the table, and end with 1 if anything in it is not right."""
+    folders = [measure(data_folder(name)) for name in FOLDERS]
+    keep("read_all", {"folders": folders})
+    wrong = [f"{each['folder']}/{item['file']}" for each in folders for item in each["wrong"]]
+    differ = sum(each.get("nifti_that_differ", 0) for each in folders)
+    if wrong or differ:
+        sys.exit(f"not as expected: {', '.join(wrong)}; {differ} NIfTI files differ from nibabel's")
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -49,10 +73,15 @@ def measure(folder: Path) -> dict[str, Any]:
     images: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     aside: list[dict[str, str]] = []
+    wrong: list[dict[str, str | None]] = []
     compared = differ = 0
     for path in files:
         name = str(path.relative_to(folder))
         outcome = read_file(folder, Found(name, ""), SiteKey(b"benchmark"))
+        expected = expected_reason(f"{folder.name}/{name}")
+        found = outcome.aside and str(outcome.aside.reason)
+        if found != expected:
+            wrong.append({"file": name, "expected": expected, "found": found})
         if outcome.aside:
             reasons[outcome.aside.reason] += 1
             if path.suffix not in NO_IMAGES:
@@ -72,9 +101,20 @@ def measure(folder: Path) -> dict[str, Any]:
         "images": dict(images),
         "set_aside": dict(reasons),
         "set_aside_beside_texts": aside,
+        "wrong": wrong,
         **({"nifti_compared": compared, "nifti_that_differ": differ} if compared else {}),
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def expected_reason(file: str) -> str | None:
+    """Return the reason for which a file is to be set aside; None if it is to be read.
+
+    Args:
+        file: Folder and path in it.
+    """
+    fitting = (reason for pattern, reason in EXPECTED.items() if fnmatchcase(file, pattern))
+    return next(map(str, fitting), None)
 
 
 def _is_equal(path: Path) -> bool:

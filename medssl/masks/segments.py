@@ -12,6 +12,7 @@ from medssl.masks.structures import Bools, Structures, packed
 from medssl.sources.dicom import DicomFile
 from medssl.sources.dicom_place import frame_plane
 from medssl.sources.dicom_values import first_text, items, numbers, places_for
+from medssl.sources.place import is_spacing
 
 WORDS = ("SegmentSequence", "SegmentationType", "MaximumFractionalValue")
 _FRAME_BUDGET = 1 << 31  # pixels of all frames
@@ -99,6 +100,6 @@ def _spacing(path: Path, header: Dataset, frame: int) -> tuple[float, float] | N
     """Return the distances between rows and between columns, mm; None if they are not said."""
     for place in places_for(path, header, frame, "PixelMeasuresSequence"):
         found = numbers(path, place, "PixelSpacing")
-        if len(found) == 2 and min(found) > 0:
+        if len(found) == 2 and is_spacing(*found):
             return found[0], found[1]
     return None

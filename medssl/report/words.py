@@ -50,6 +50,8 @@ PROBLEMS = {
     "uneven": "unevenly spaced",
     "tilted": "tilted",
     "no_geometry": "without a geometry",
+    "mixed_sizes": "of a series with other sizes or pixel spacings",
+    "shared_series": "of a series of several patients or studies",
 }
 KINDS = {
     "dicom": "DICOM",

@@ -24,6 +24,7 @@ from medssl.manifest import (
 from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
 from medssl.scanning.describe import describe, require_tagged
+from medssl.scanning.listed_files import count_missing
 from medssl.scanning.mask_paths import beside, with_masks
 from medssl.scanning.outcome import READER_VERSION, Outcome
 from medssl.scanning.parts import Parts, Tables, require_replaceable
@@ -134,6 +135,7 @@ def scan(
         tables.rejected,
         files=counted,
         reused=len(known),
+        missing=count_missing(root, tables),
         seconds=time.monotonic() - began,
         label_tag=config.label_tag,
         unused_labels=unused,

@@ -9,7 +9,10 @@ from medssl.errors import Reason
 from medssl.manifest import count_copies
 from medssl.sources.cut import ASSUMED, LEFT_OUT
 from medssl.sources.decoded import Suv
+from medssl.volumes.assemble import OWNED, is_first
 from medssl.volumes.geometry import describe_volumes
+
+_IN_PATIENT = ("CT", "MR", "PT")  # whose images all have a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class ScanSummary:
         reasons: Files set aside, per reason.
         volumes: Series, or parts of series, that are volumes.
         problems: Volumes per problem of `medssl.volumes.geometry.PROBLEMS`.
-        outside: Images that lie in the patient and are in no volume, per reason.
+        outside: Images that lie in the patient, or should, and are in no volume, per reason.
         slides: Whole slides with tiles.
         assumed: Of these, how many do not say their microns per pixel.
         left_out: Tiles of these slides without a row, per reason.
@@ -37,6 +40,7 @@ class ScanSummary:
         labels: Images per label.
         masks: Images with masks.
         loose_masks: DICOM segmentations and structure sets that refer to no series here.
+        missing: Files that DICOMDIRs list and that are not there.
         label_tag: The DICOM attribute that they were read from, or None.
         unused_labels: Names in the table of labels that fit no image.
         splits: Images per split that the data brings.
@@ -63,6 +67,7 @@ class ScanSummary:
     labels: Mapping[str, int]
     masks: int
     loose_masks: int
+    missing: int
     label_tag: str | None
     unused_labels: int
     splits: Mapping[str, int]
@@ -138,6 +143,7 @@ class ScanSummary:
             ("masks", self._masks()),
             ("splits", _list(self.splits)),
             ("set aside", f"{self.rejected} ({_list(self.reasons)})" if self.reasons else "none"),
+            ("DICOMDIR", f"lists {self.missing} files that are not here" if self.missing else ""),
             ("time", f"{self.seconds:.1f} s"),
         ]
         return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
@@ -149,6 +155,7 @@ def summarise(
     *,
     files: int,
     reused: int,
+    missing: int,
     seconds: float,
     label_tag: str | None = None,
     unused_labels: int = 0,
@@ -177,6 +184,7 @@ def summarise(
         labels=_counts(rows["label"]),
         masks=rows["masks"].count(),
         loose_masks=_loose_masks(rows, rejected),
+        missing=missing,
         label_tag=label_tag,
         unused_labels=unused_labels,
         splits=_counts(rows["split"]),
@@ -196,11 +204,30 @@ def _loose_masks(rows: pl.DataFrame, rejected: pl.DataFrame) -> int:
 
 
 def _outside(rows: pl.DataFrame) -> pl.Series:
-    """Return why each image that lies in the patient is in no volume."""
-    loose = rows.filter(pl.col("plane").is_not_null() & pl.col("volume").is_null())
-    is_localiser, is_colour = pl.col("stack").is_null(), pl.col("channels") > 1
-    reason = pl.when(is_localiser).then(pl.lit("localiser")).when(is_colour).then(pl.lit("colour"))
-    return loose.select(reason.otherwise(pl.lit("single or copy")).alias("outside"))["outside"]
+    """Return why images that lie in the patient, or should, are in no volume.
+
+    At one place are images whose planes are equal to the digit.
+    """
+    among = (*OWNED, "rows", "columns")
+    placed = rows.filter(pl.col("plane").is_not_null()).with_columns(first=is_first(*among))
+    at_place = pl.col("first").sum().over(*among, "plane")
+    placed = placed.with_columns(
+        outside=pl.when(pl.col("stack").is_null())
+        .then(pl.lit("localiser"))
+        .when(pl.col("channels") > 1)
+        .then(pl.lit("colour"))
+        .when(~pl.col("first"))
+        .then(pl.lit("copy"))
+        .when(at_place > 1)
+        .then(pl.lit("other at its place"))
+        .otherwise(pl.lit("single"))
+    )
+    is_loose = pl.col("volume").is_null()
+    is_lost = pl.col("plane").is_null() & pl.col("modality").is_in(_IN_PATIENT)
+    lost = rows.filter(is_loose & is_lost & (pl.col("channels") == 1))
+    lost = lost.with_columns(outside=pl.lit("without a place"))
+    both = (each.select("outside") for each in (placed.filter(is_loose), lost))
+    return pl.concat(both)["outside"]
 
 
 def _counts(column: pl.Series) -> dict[str, int]:

@@ -13,29 +13,25 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from medssl.errors import (
-    IngestError,
-    Reason,
-    SegmentationError,
-    TooLargeError,
-    UnreadableFileError,
-    UnsupportedImageError,
-)
+from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.sources.burned_in import suspect_text
 from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
-from medssl.sources.dicom_pixels import Layout, PixelElement, PixelSource, find_pixels, read_layout
-from medssl.sources.dicom_place import frame_place
-from medssl.sources.dicom_references import (
-    STRUCTURE_SET,
-    is_segmentation,
-    refuse_segmentations,
-    segmentation,
+from medssl.sources.dicom_pixels import (
+    Layout,
+    PixelElement,
+    PixelSource,
+    find_pixels,
+    read_layout,
+    without_pixels,
 )
+from medssl.sources.dicom_place import frame_place
+from medssl.sources.dicom_references import refuse_segmentations
 from medssl.sources.dicom_suv import PRIVATE_TAGS, Scale, read_scale
 from medssl.sources.dicom_terms import MODALITIES
 from medssl.sources.dicom_values import TAGS, first_text
+from medssl.sources.dicomdir import DETAIL, DICOMDIR
 from medssl.sources.label_terms import TERMS, as_term
 from medssl.sources.mosaic import TAGS as MOSAIC_TAGS
 from medssl.sources.mosaic import Mosaic, read_mosaic
@@ -189,7 +185,7 @@ def open_frames(
         if check:
             check(path, header)
         if element is None:
-            raise _without_pixels(path, header)
+            raise without_pixels(path, header, stream)
         layout = read_layout(path, header, element)
         pixels = PixelSource(path, stream, syntax, layout, element, header)
         pixels.check()
@@ -218,9 +214,12 @@ def read_header(
         if start is None:
             raise UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM data set")
         file.seek(start.offset)
-        named = _named_syntax(file) if start.meta else None
+        meta = _read_meta(file) if start.meta else Dataset()
+        if first_text(path, meta, "MediaStorageSOPClassUID") == DICOMDIR:
+            raise UnreadableFileError(path, Reason.NO_PIXELS, DETAIL)
+        named = first_text(path, meta, "TransferSyntaxUID")
         body = file.tell()
-        syntax = named or _syntax_of(file, start)
+        syntax = UID(named) if named else _syntax_of(file, start)
         if syntax not in NATIVE and syntax not in COMPRESSED:
             name = syntax.name if syntax.is_transfer_syntax else "unknown"
             raise UnsupportedImageError(path, Reason.UNSUPPORTED, f"transfer syntax {name}")
@@ -237,10 +236,10 @@ def read_header(
     return header, syntax, stream, element
 
 
-def _named_syntax(file: BinaryIO) -> UID | None:
-    meta = read_dataset(file, False, True, None, _after_meta, specific_tags=[0x00020010])
-    value = meta.get("TransferSyntaxUID")
-    return UID(value.strip("\0 ")) if isinstance(value, str) and value else None
+def _read_meta(file: BinaryIO) -> Dataset:
+    return read_dataset(
+        file, False, True, None, _after_meta, specific_tags=[0x00020002, 0x00020010]
+    )
 
 
 def _syntax_of(file: BinaryIO, start: DicomStart) -> UID:
@@ -276,18 +275,3 @@ def _after_meta(tag: Any, *_: Any) -> bool:
 def is_whole_slide(path: Path, header: Dataset) -> bool:
     """Tell whether the attributes are those of a whole slide, its label and overview included."""
     return first_text(path, header, "SOPClassUID") == WHOLE_SLIDE
-
-
-def _without_pixels(path: Path, header: Dataset) -> IngestError:
-    """Tell an object that never had pixels from an image that was cut."""
-    if len(header) == 0:
-        return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
-    if first_text(path, header, "SOPClassUID") == STRUCTURE_SET:
-        return segmentation(path, header)
-    if is_segmentation(path, header):
-        return SegmentationError(path, "a segmentation without pixels", ())
-    with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
-        kind = UID(first_text(path, header, "SOPClassUID") or "").name
-    if "Rows" in header or ("Image Storage" in kind and not kind.startswith("Raw")):
-        return UnreadableFileError(path, Reason.TRUNCATED, "the file ends before its pixel data")
-    return UnreadableFileError(path, Reason.NO_PIXELS, "a DICOM object without an image")

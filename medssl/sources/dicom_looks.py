@@ -10,6 +10,7 @@ from pydicom.pixels.processing import apply_color_lut
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Linear, Lut, Values, VoiWindow
 from medssl.sources.dicom_values import first_text, items, numbers, places_for, value_of
+from medssl.sources.place import is_spacing
 from medssl.sources.reading import reading
 
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -89,10 +90,10 @@ def _spacing(path: Path, header: Dataset, frame: int) -> dict[str, Any]:
     for place in places_for(path, header, frame, "PixelMeasuresSequence"):
         for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
             found = numbers(path, place, keyword)
-            if len(found) == 2 and min(found) > 0:
+            if len(found) == 2 and is_spacing(*found):
                 spacing.setdefault("spacing_mm", (found[0], found[1]))
         found = numbers(path, place, "SpacingBetweenSlices")
-        if found and found[0] > 0:
+        if found and is_spacing(found[0]):
             spacing.setdefault("spacing_slice_mm", found[0])
     return spacing
 

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.errors import (
+    IngestError,
+    Reason,
+    SegmentationError,
+    UnreadableFileError,
+    UnsupportedImageError,
+)
 from medssl.sources.decoded import Values
 from medssl.sources.dicom_codecs import PLUGIN, codestream_size
+from medssl.sources.dicom_references import STRUCTURE_SET, is_segmentation, segmentation
 from medssl.sources.dicom_terms import PHOTOMETRIC
 from medssl.sources.dicom_values import first_text, value_of, whole_number
 from medssl.sources.fragments import Fragment, group_frames, read_fragments, read_group
@@ -82,6 +90,35 @@ def find_pixels(path: Path, stream: BinaryIO, header: Dataset) -> PixelElement |
         raise UnreadableFileError(path, Reason.TRUNCATED, "the file ends before its pixel data")
     (length,) = struct.unpack(f"{order}I", length_bytes)
     return PixelElement(keyword, vr, stream.tell(), None if length == _UNDEFINED else length, size)
+
+
+def without_pixels(path: Path, header: Dataset, stream: BinaryIO) -> IngestError:
+    """Tell an object that never had pixels from an image that was cut.
+
+    Args:
+        path: For errors.
+        header: Its attributes.
+        stream: What they were read from.
+    """
+    if len(header) == 0:
+        return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
+    last = header.get_item(max(header.keys()))
+    if first_text(path, header, "SOPClassUID") == STRUCTURE_SET:
+        return segmentation(path, header)
+    if is_segmentation(path, header):
+        return SegmentationError(path, "a segmentation without pixels", ())
+    with reading(path, "SOPClassUID"):  # silently: pydicom would print a value that is no UID
+        kind = UID(first_text(path, header, "SOPClassUID") or "").name
+    is_image = "Image Storage" in kind and not kind.startswith("Raw")
+    if "Rows" in header or (is_image and not _ends_with(stream, last)):
+        return UnreadableFileError(path, Reason.TRUNCATED, "the file ends before its pixel data")
+    return UnreadableFileError(path, Reason.NO_PIXELS, "a DICOM object without Rows and pixels")
+
+
+def _ends_with(stream: BinaryIO, last: object) -> bool:
+    """Tell whether a file ends where its last attribute does; one that was cut rarely does."""
+    end = stream.seek(0, io.SEEK_END)
+    return isinstance(last, RawDataElement) and last.value_tell + last.length == end
 
 
 def read_layout(path: Path, header: Dataset, element: PixelElement) -> Layout:

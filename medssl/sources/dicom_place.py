@@ -15,6 +15,7 @@ _STACK = (
     ("MRImageFrameTypeSequence", ("FrameType", "ComplexImageComponent")),
     ("CTImageFrameTypeSequence", ("FrameType",)),
     ("", ("ImageType",)),
+    ("", ("FrameOfReferenceUID",)),
     ("MREchoSequence", ("EffectiveEchoTime", "EchoTime", "EchoNumbers")),
     ("FrameContentSequence", ("StackID",)),
     ("MRDiffusionSequence", ("DiffusionBValue",)),

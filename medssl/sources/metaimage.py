@@ -124,7 +124,8 @@ def _affine_of(path: Path, fields: dict[str, str], axes: int) -> NDArray[np.floa
             raise UnreadableFileError(path, Reason.CORRUPT, "a matrix that is not square")
         affine[:axes, :axes] = turned.reshape(count, count)[:axes, :axes].T
     unit = MILLIMETRES.get(fields.get("DistanceUnits", "mm").lower(), 1.0)
-    affine[:axes, :axes] *= spacing[:axes] * unit
+    with np.errstate(over="ignore", invalid="ignore"):  # `describe` refuses what comes of it
+        affine[:axes, :axes] *= spacing[:axes] * unit
     return to_ras(LPS, affine)
 
 

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from medssl.errors import UnreadableFileError
 from medssl.sources.decoded import Decoded, Values
 from medssl.sources.dicom_values import numbers, texts
-from medssl.sources.place import Plane, plane_of
+from medssl.sources.place import MOST_MM, Plane, plane_of
 from medssl.sources.reading import reading
 
 with warnings.catch_warnings():  # it warns of its DICOM readers, which are not used here
@@ -87,6 +87,8 @@ def read_mosaic(path: Path, header: Dataset, rows: int, columns: int) -> Mosaic 
     if len(normal) != 3 or not spacing:
         return Mosaic(count, per_side, None)
     first, second, third = (spacing[0] * part for part in normal)
+    if not all(abs(part) <= MOST_MM for part in (first, second, third)):
+        return Mosaic(count, per_side, None)
     return Mosaic(count, per_side, (first, second, third))
 
 

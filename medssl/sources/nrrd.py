@@ -149,5 +149,6 @@ def _affine_of(path: Path, header: Any, skipped: int, axes: int) -> NDArray[np.f
         detail = "sides that are not the first axes, or a space of other axes"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     affine = np.eye(4)
-    affine[:sides, :sides] = rows[expected].T * _unit_of(header, skipped)
+    with np.errstate(over="ignore"):  # `describe` refuses what comes of it
+        affine[:sides, :sides] = rows[expected].T * _unit_of(header, skipped)
     return to_ras(_SPACES.get(str(header.get("space")).lower(), LPS), affine)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNKNOWN = -1
+MOST_MM = 1e6  # of a position or a spacing: what is farther off is in no patient, and overflows
+LEAST_MM = 1e-6  # of a spacing
 _LONGEST = 1.1  # of a direction that should be 1 long
 _RIGHT_ANGLE = 0.01  # cosine up to which two directions are at right angles
 
@@ -42,8 +44,9 @@ class Place:
     Attributes:
         moment: Place in the order of the series.
         plane: None where the file gives an order without a geometry.
-        stack: What images of one volume have in common beside the series: echo, kind of image
-            and the like, in clear. None for an image that is no slice of a volume: a localiser.
+        stack: What images of one volume have in common beside the series: frame of reference,
+            echo, kind of image and the like, in clear. None for an image that is no slice of a
+            volume: a localiser.
     """
 
     moment: Moment
@@ -52,10 +55,10 @@ class Place:
 
 
 def plane_of(position: ArrayLike, right: ArrayLike, down: ArrayLike) -> Plane | None:
-    """Return a plane; None if the directions are none, or not at right angles."""
+    """Return a plane; None if the directions are none or not at right angles, or it is far off."""
     place = np.asarray(position, np.float64)
     sides = np.stack([np.asarray(right, np.float64), np.asarray(down, np.float64)])
-    if not (np.isfinite(place).all() and np.isfinite(sides).all()):
+    if not ((np.abs(place) <= MOST_MM).all() and (np.abs(sides) <= _LONGEST).all()):  # also NaN
         return None
     lengths = np.linalg.norm(sides, axis=1)
     if lengths.min() < 1 / _LONGEST or lengths.max() > _LONGEST:
@@ -64,6 +67,11 @@ def plane_of(position: ArrayLike, right: ArrayLike, down: ArrayLike) -> Plane | 
     if abs(float(sides[0] @ sides[1])) > _RIGHT_ANGLE:
         return None
     return Plane(_vector(place), _vector(sides[0]), _vector(sides[1]))
+
+
+def is_spacing(*sides_mm: float) -> bool:
+    """Tell whether all are distances that pixels or slices can have."""
+    return all(LEAST_MM <= side <= MOST_MM for side in sides_mm)
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.intensity import window_of
 from medssl.sources.decoded import Decoded, FileFacts, Linear, Values, VoiWindow
-from medssl.sources.place import UNKNOWN, Moment, Place, plane_of
+from medssl.sources.place import LEAST_MM, MOST_MM, UNKNOWN, Moment, Place, plane_of
 from medssl.sources.reading import require_budget, require_frame
 
 VOLUME_BUDGET = 4 << 30  # bytes of one file's voxels; loading takes twice as much
@@ -133,7 +133,8 @@ def describe(
         rescale: As in `Voxels`.
 
     Raises:
-        UnreadableFileError: A side without voxels, or an affine that is no number.
+        UnreadableFileError: A side without voxels, or an affine that is no number or leads beyond
+            `MOST_MM`.
         UnsupportedImageError: More than four axes, or another kind of number.
         TooLargeError: More than the budget.
     """
@@ -149,15 +150,19 @@ def describe(
     if dtype.itemsize * np.prod([float(side) for side in kept]) > VOLUME_BUDGET:
         detail = f"voxels of more than {VOLUME_BUDGET >> 30} GiB"
         raise TooLargeError(path, Reason.TOO_LARGE, detail)
-    if affine is not None and not np.isfinite(affine).all():
-        raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that is no number")
     first, second, third, times = *kept, *[1] * (4 - len(kept))
+    if affine is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            farthest = np.abs(affine[:3]) @ (first, second, third, 1)
+        if not farthest.max() <= MOST_MM:  # also NaN
+            detail = f"a spacing or place that is no number, or beyond {MOST_MM / 1e6:g} km"
+            raise UnreadableFileError(path, Reason.CORRUPT, detail)
     return Voxels((first, second, third, times), dtype, affine, rescale)
 
 
 def to_ras(space: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return `space @ affine`, `[4, 4]`; of what is not finite some is NaN, for `describe`."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         placed: NDArray[np.float64] = space @ affine
     return placed
 
@@ -220,11 +225,16 @@ def turn_to(axes: str, path: Path, affine: NDArray[np.float64]) -> NDArray[np.fl
         affine: From indices of the array to mm in RAS, `[4, 4]`.
 
     Raises:
-        UnreadableFileError: The affine lacks an axis.
+        UnreadableFileError: The affine is no number, leads too far, or lacks an axis.
     """
-    found = io_orientation(affine)
-    if np.isnan(found).any():
+    axes_mm = affine[:3, :3]
+    if not (np.abs(axes_mm) <= 2 * MOST_MM).all():  # as far as two planes can be apart; also NaN
+        detail = "an orientation that is no number, or leads too far"
+        raise UnreadableFileError(path, Reason.CORRUPT, detail)
+    sizes = voxel_sizes(affine)
+    if sizes.min() < LEAST_MM or np.linalg.matrix_rank(axes_mm / sizes) < len(sizes):
         raise UnreadableFileError(path, Reason.CORRUPT, "an orientation that lacks an axis")
+    found = io_orientation(affine)
     change: NDArray[np.float64] = ornt_transform(found, axcodes2ornt(tuple(axes)))
     return change
 

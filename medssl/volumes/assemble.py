@@ -1,9 +1,11 @@
 """Which images are the slices of one volume, and in which order.
 
-Images of one stack (series, echo, kind of image: see `medssl.sources.place`) and one size belong
-together if they are parallel. They are put in order along the normal of their planes, never by
-their numbers: those follow the scanner's order, which may be interleaved or reversed. Where several
-images lie at one place, as those of several moments do, each volume gets one of them.
+Images of one stack (series, frame of reference, echo, kind of image: see `medssl.sources.place`)
+belong together if they agree in patient, study, size and pixel spacing, and are parallel. Archives
+that were made anonymous badly have several patients in one series. Slices are put in order along
+the normal of their planes, never by their numbers: those follow the scanner's order, which may be
+interleaved or reversed. Where several images lie at one place, as those of several moments do, each
+volume gets one of them.
 """
 
 from collections.abc import Iterator
@@ -15,7 +17,11 @@ from medssl.sources.place import UNKNOWN
 from medssl.volumes.moments import label_volumes
 from medssl.volumes.planes import Floats, Ints, along_normal
 
+OWNED = ("patient", "study", "stack")  # by one scan of one patient
+IS_SLICE = pl.col("stack").is_not_null() & (pl.col("channels") == 1)
+SPACING = ("spacing_row_mm", "spacing_column_mm")
 _SAME_DIRECTION = 0.9995  # cosine, 1.8 degrees
+SAME_SPACING = 1.002  # times the next smaller; slices of a series may be printed to other digits
 
 
 def assemble(rows: pl.DataFrame) -> pl.DataFrame:
@@ -49,23 +55,42 @@ def assemble(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _volumes(rows: pl.DataFrame) -> Iterator[Ints]:
     """Yield the row numbers of each volume, in the order in space."""
-    wanted = ["row", "stack", "rows", "columns", "plane", "moment", "content"]
-    is_slice = pl.col("stack").is_not_null() & (pl.col("channels") == 1)
-    placed = rows.with_row_index("row").filter(is_slice).select(wanted)
-    for stack in placed.partition_by("stack", "rows", "columns", maintain_order=True):
-        known = stack.filter(pl.col("plane").is_not_null())
-        yield from _in_space(_without_copies(known))
-        yield from _in_order(stack.filter(pl.col("plane").is_null()))
+    grid = ("rows", "columns", *SPACING)
+    wanted = ["row", *OWNED, *grid, "plane", "moment", "content"]
+    placed = rows.with_row_index("row").filter(IS_SLICE).select(wanted)
+    for stack in placed.partition_by(OWNED, maintain_order=True):
+        for alike in _same_spacing(stack).partition_by(grid, maintain_order=True):
+            known = alike.filter(pl.col("plane").is_not_null())
+            yield from _in_space(known.filter(is_first()))
+            yield from _in_order(alike.filter(pl.col("plane").is_null()))
 
 
-def _without_copies(stack: pl.DataFrame) -> pl.DataFrame:
-    """Keep the first of images with equal pixels and planes; of blank ones, with equal numbers."""
+def _same_spacing(stack: pl.DataFrame) -> pl.DataFrame:
+    """Number the spacings of pixels from 0, instead of them, so that almost equal ones are equal.
+
+    An unknown spacing is equal to unknown ones only.
+    """
+    return stack.with_columns(pl.Series(name, _numbered(stack[name])) for name in SPACING)
+
+
+def _numbered(spacings: pl.Series) -> Ints:
+    values = spacings.fill_null(0).to_numpy()
+    order = np.argsort(values, kind="stable")
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.cumsum(values[order] > SAME_SPACING * np.roll(values[order], 1))
+    return ranks
+
+
+def is_first(*among: str) -> pl.Expr:
+    """Tell the first of images with equal pixels and planes; of blank ones, with equal numbers.
+
+    Args:
+        among: Columns that are equal among those that are compared.
+    """
     is_numbered = pl.col("moment").arr.get(2) != UNKNOWN
-    is_first = pl.struct("content", "plane").is_first_distinct()
-    is_first_blank = pl.struct("plane", "moment").is_first_distinct() | ~is_numbered
-    return stack.filter(
-        pl.when(pl.col("content").is_null()).then(is_first_blank).otherwise(is_first)
-    )
+    is_new = pl.struct("content", "plane", *among).is_first_distinct()
+    is_new_blank = pl.struct("plane", "moment", *among).is_first_distinct() | ~is_numbered
+    return pl.when(pl.col("content").is_null()).then(is_new_blank).otherwise(is_new)
 
 
 def _in_space(stack: pl.DataFrame) -> Iterator[Ints]:

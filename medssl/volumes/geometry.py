@@ -6,11 +6,13 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
+from medssl.volumes.assemble import IS_SLICE, OWNED, SAME_SPACING, SPACING
 from medssl.volumes.planes import UNEVEN, Floats, along_normal, steps_between
 
 _TILTED_DEGREES = 0.5  # between the normal and the way from slice to slice
 
-PROBLEMS = ("gap", "uneven", "tilted", "no_geometry")
+PROBLEMS = ("gap", "uneven", "tilted", "no_geometry", "mixed_sizes", "shared_series")
+_OF_SERIES = PROBLEMS[4:]  # beside others: they are known from other images than the slices
 
 _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "volume": pl.String,
@@ -55,7 +57,7 @@ class Geometry(NamedTuple):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Which of `PROBLEMS` the volume has."""
+        """Which of `PROBLEMS` the volume has by itself."""
         if self.affine is None:
             return ("no_geometry",)
         step = float(np.linalg.norm(self.affine[:3, 0]))
@@ -99,6 +101,7 @@ def geometry_of(planes: Floats | None, pixel_mm: tuple[float, float] | None) -> 
 _DESCRIBED = (
     *("volume", "kind", "modality", "patient", "slice", "rows", "columns"),
     *("plane", "spacing_row_mm", "spacing_column_mm"),
+    *("study", "series", "stack", "channels"),
 )
 
 
@@ -113,8 +116,24 @@ def describe_volumes(rows: pl.DataFrame) -> pl.DataFrame:
         (between slices, rows, columns; null if unknown), `missing`, `uneven_mm`, `tilt_degrees`
         and `problems`, of `PROBLEMS`.
     """
-    found = [_describe(slices) for slices in volumes_of(rows.select(_DESCRIBED))]
+    known = _with_mixtures(rows.select(_DESCRIBED).filter(IS_SLICE))
+    found = [_describe(slices) for slices in volumes_of(known)]
     return pl.DataFrame(found, schema=_COLUMNS, orient="row")
+
+
+def _with_mixtures(slices: pl.DataFrame) -> pl.DataFrame:
+    """Say of each slice whether others of its stack have other sizes, and whose its series is."""
+    sides = (pl.col(name).n_unique() > 1 for name in ("rows", "columns"))
+    spacings = (
+        (pl.col(name).max() > SAME_SPACING * pl.col(name).min()).fill_null(value=False)
+        | pl.col(name).null_count().is_between(1, pl.len() - 1)
+        for name in SPACING
+    )
+    owners = pl.struct("patient", "study").n_unique().over("series")
+    return slices.with_columns(
+        mixed_sizes=pl.any_horizontal(*sides, *spacings).over(OWNED),
+        shared_series=pl.col("series").is_not_null() & (owners > 1),
+    )
 
 
 def volumes_of(rows: pl.DataFrame) -> list[pl.DataFrame]:
@@ -144,5 +163,5 @@ def _describe(slices: pl.DataFrame) -> tuple[object, ...]:
         geometry.missing,
         geometry.uneven_mm,
         geometry.tilt_degrees,
-        list(geometry.problems),
+        [*geometry.problems, *(name for name in _OF_SERIES if slices[name][0])],
     )

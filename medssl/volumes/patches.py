@@ -49,7 +49,7 @@ def grid_of(path: Path, shape: Triple, geometry: Geometry, patch: Patch) -> Grid
 
     Raises:
         UnsupportedImageError: A volume without a spacing.
-        UnreadableFileError: The geometry lacks an axis.
+        UnreadableFileError: The geometry is no number, leads too far, or lacks an axis.
         TooLargeError: More than `MOST_PATCHES`.
     """
     spacing = geometry.spacing_mm

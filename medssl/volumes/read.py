@@ -99,7 +99,8 @@ class Slices(NamedTuple):
             if plane.shape != self.size:
                 detail = "not of the size it had at the scan"
                 raise UnreadableFileError(path, Reason.CORRUPT, detail)
-            values[number] = plane
+            with np.errstate(over="ignore", invalid="ignore"):  # a scale may lead out of float32
+                values[number] = plane
         return values
 
     def _planes(self, root: Path) -> Iterator[tuple[Path, Values]]:
@@ -110,7 +111,8 @@ class Slices(NamedTuple):
                     yield path, self._in_unit(path, reader.decode(frame))
 
     def _in_unit(self, path: Path, decoded: Decoded) -> Values:
-        values = rescaled(decoded.values, decoded.rescale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = rescaled(decoded.values, decoded.rescale)
         if not self.in_suv:
             return values
         if decoded.suv is None:

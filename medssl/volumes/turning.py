@@ -23,7 +23,7 @@ def turn_of(path: Path, affine: Floats) -> Floats:
         affine: See `Geometry`.
 
     Raises:
-        UnreadableFileError: The affine lacks an axis.
+        UnreadableFileError: The affine is no number, leads too far, or lacks an axis.
     """
     return turn_to(_AXES, path, LPS @ affine)
 
@@ -31,11 +31,15 @@ def turn_of(path: Path, affine: Floats) -> Floats:
 def turned(
     path: Path, volume: npt.NDArray[Number], geometry: Geometry
 ) -> tuple[npt.NDArray[Number], tuple[float, float, float]]:
-    """Return a volume with the axes of the patient, and its spacing; pixels of 1 mm if none."""
+    """Return a volume with the axes of the patient, and its spacing; pixels of 1 mm if none.
+
+    Raises:
+        UnreadableFileError: As `turn_of`.
+    """
     if geometry.affine is None:
         return volume, (1.0, 1.0, 1.0)
-    spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0).tolist()
     change = turn_of(path, geometry.affine)
+    spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0).tolist()
     order = np.argsort(change[:, 0])
     first, second, third = (spacing[axis] for axis in order)
     placed = np.asarray(apply_orientation(volume, change), volume.dtype)

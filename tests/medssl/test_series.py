@@ -12,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID
 
 from medssl.errors import TooLargeError, UnreadableFileError
+from medssl.fewlabels.groups import patient_groups
 from medssl.manifest import Manifest, read_manifest
 from medssl.scanning.scan import scan
 from medssl.scanning.settings import ScanConfig
@@ -21,6 +23,8 @@ from medssl.sources.open import open_image
 from medssl.sources.place import plane_of
 from medssl.volumes.geometry import describe_volumes, volumes_of
 from medssl.volumes.read import Volume, read_volume
+from medssl.volumes.samples import as_samples
+from medssl.volumes.turning import turned
 from tests.medssl.make import dataset, write_dicom
 
 Floats = NDArray[np.float64]
@@ -150,6 +154,51 @@ def test_what_a_series_mixes_is_taken_apart(tmp_path: Path, mixed: dict[str, Any
     assert len(found) == 2
     for volume, more in zip(found, (0, 500), strict=True):
         np.testing.assert_array_equal(volume.values, block() + more)
+
+
+def write_in_turns(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Write six slices of one series, every other one with the second attributes."""
+    for place, plane in enumerate(block()):
+        write_slice(folder / f"{place}.dcm", plane, 2.0 * place, **(second if place % 2 else first))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("PatientID", ("A", "B")),
+        ("PatientID", ("A", "")),
+        ("StudyInstanceUID", ("1.2.3", "1.2.4")),
+        ("FrameOfReferenceUID", ("1.1", "1.2")),
+        ("PixelSpacing", ([1, 1], [0.5, 0.5])),
+        ("PixelSpacing", ([1, 1], [1, 0.5])),
+        ("PixelSpacing", ([1, 1], [])),
+    ],
+)
+def test_slices_that_complete_each_other_do_not_mix_what_a_volume_has_one_of(
+    tmp_path: Path, keyword: str, values: tuple[Any, Any]
+) -> None:
+    """All share a SeriesInstanceUID, and would be one even volume."""
+    write_in_turns(tmp_path / "d", *({keyword: value} for value in values))
+    found = sorted(volumes(tmp_path / "d"), key=lambda volume: float(volume.values[0, 0, 0]))
+    assert len(found) == 2
+    for start, volume in enumerate(found):
+        np.testing.assert_array_equal(volume.values, block()[start::2])
+
+
+def test_spacings_that_are_printed_to_other_digits_are_one(tmp_path: Path) -> None:
+    write_in_turns(
+        tmp_path / "d", {"PixelSpacing": [0.4995, 0.75]}, {"PixelSpacing": [0.5, 0.7505]}
+    )
+    (volume,) = volumes(tmp_path / "d")
+    assert len(volume.values) == 6
+
+
+def test_patients_who_share_a_series_are_on_one_side_of_a_split(tmp_path: Path) -> None:
+    write_in_turns(tmp_path / "d", {"PatientID": "A"}, {"PatientID": "B"})
+    samples = as_samples(scanned(tmp_path / "d"), 3).rows
+    assert samples["patient"].null_count() == 0
+    assert samples["patient"].n_unique() == len(samples) == 2
+    assert len(set(patient_groups(samples))) == 2
 
 
 def test_diffusion_weights_stay_apart_where_an_image_is_missing(tmp_path: Path) -> None:
@@ -296,6 +345,52 @@ def test_localisers_and_colour_are_in_no_volume_and_are_told(tmp_path: Path) -> 
     assert "volumes     1; images in none: localiser 3, colour 2" in summary.table()
 
 
+def test_a_series_of_several_sizes_or_spacings_is_told(tmp_path: Path) -> None:
+    others: tuple[dict[str, Any], ...] = (
+        {"Rows": 3, "PixelData": block()[0, :3].tobytes()},
+        {"PixelSpacing": [2, 2]},
+        {"PixelSpacing": []},
+        {"PixelSpacing": [0.7502, 0.5]},  # the same, printed otherwise
+    )
+    for series, other in enumerate(others):
+        about = {"SeriesInstanceUID": f"1.2.{series}"}
+        write_in_turns(tmp_path / "d" / str(series), about, about | other)
+    summary = scan(tmp_path / "d", tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.volumes == 7
+    assert summary.problems == {"mixed_sizes": 6}
+    assert "mixed_sizes 6" in summary.table()
+
+
+def test_a_series_of_several_patients_is_told(tmp_path: Path) -> None:
+    write_in_turns(tmp_path / "d", {"PatientID": "A"}, {"PatientID": "B"})
+    write_series(tmp_path / "d" / "other", block(), SeriesInstanceUID="1.2.8")
+    table = describe_volumes(scanned(tmp_path / "d").rows)
+    assert table["problems"].to_list() == [["shared_series"], ["shared_series"], []]
+
+
+def test_images_in_no_volume_are_told_apart(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    write_series(root / "v", block(), InstanceNumber=1)
+    write_slice(root / "v" / "copy.dcm", block()[2], 2 * SPACING[0])
+    write_slice(root / "v" / "other.dcm", block()[2] + 900, 2 * SPACING[0], InstanceNumber=2)
+    lone = {"SeriesInstanceUID": "1.2.8"}
+    write_slice(root / "lone.dcm", block()[0], 0, **lone)
+    write_slice(root / "lone_copy.dcm", block()[0], 0, **lone)
+    write_dicom(root / "no_plane.dcm", block()[1], Modality="PT")
+    write_slice(root / "far.dcm", block()[3], 0, ImagePositionPatient=[0, 0, 1e300])
+    nan = write_slice(root / "nan.dcm", block()[4], 0, ImagePositionPatient=[111.5, 222.5, 333.5])
+    nan.write_bytes(nan.read_bytes().replace(b"111.5\\222.5\\333.5", b"NaN  \\NaN  \\NaN  "))
+    write_dicom(root / "radiograph.dcm", block()[5], Modality="DX")
+    summary = scan(root, tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.volumes == 1
+    assert summary.outside == {
+        "without a place": 3,
+        "copy": 2,
+        "other at its place": 1,
+        "single": 1,
+    }
+
+
 def test_a_volume_beyond_the_budget_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +442,42 @@ def test_directions_that_are_none_give_no_plane(sides: Sequence[float]) -> None:
     assert plane_of([0, 0, 0], sides[:3], sides[3:]) is None
 
 
+@pytest.mark.parametrize("far", [1e308, -1e308, 1e160, 1e7])
+def test_slices_far_off_have_no_place_and_spoil_no_volume(tmp_path: Path, far: float) -> None:
+    write_series(tmp_path / "d", block())
+    for number, place in enumerate([[0, 0, far], [-far, 0, far], [0, far, -far]]):
+        about = {"ImagePositionPatient": place, "InstanceNumber": number}
+        write_slice(tmp_path / "d" / f"far{number}.dcm", block()[number] + 900, 0, **about)
+    (volume,) = volumes(tmp_path / "d")
+    np.testing.assert_array_equal(volume.values, block())
+
+
+@pytest.mark.parametrize("side", [1e300, 1e7, 1e-7, 1e-200, 0.0, -1.0])
+def test_a_spacing_that_pixels_cannot_have_is_unknown(tmp_path: Path, side: float) -> None:
+    write_series(tmp_path / "d", block(), PixelSpacing=[side, side], SpacingBetweenSlices=side)
+    manifest = scanned(tmp_path / "d")
+    for name in ("spacing_row_mm", "spacing_column_mm", "spacing_slice_mm"):
+        assert manifest.rows[name].null_count() == len(manifest)
+    (slices,) = volumes_of(manifest.rows)
+    volume = read_volume(manifest, slices)
+    assert volume.geometry.spacing_mm is None
+    turned(tmp_path, volume.values, volume.geometry)
+
+
+def test_a_scale_beyond_all_numbers_gives_no_warning(tmp_path: Path) -> None:
+    write_series(tmp_path / "d", block(), RescaleSlope=1e308, RescaleIntercept=0)
+    (volume,) = volumes(tmp_path / "d")
+    assert np.isinf(volume.values).any()
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "inf", "nan"])
+def test_a_mosaic_whose_slices_lead_nowhere_has_no_place(tmp_path: Path, value: str) -> None:
+    header = csa(NumberOfImagesInMosaic=["5"], SliceNormalVector=["0", "0", value])
+    path = write_mosaic(tmp_path / "mosaic.dcm", block(5), header)
+    with open_image(path, "dicom") as reader:
+        assert [reader.decode(frame).place for frame in range(reader.facts.frames)] == [None] * 5
+
+
 def test_an_image_without_a_place_in_the_patient_is_in_no_volume(tmp_path: Path) -> None:
     for number in range(3):
         write_dicom(tmp_path / "d" / f"{number}.dcm", block()[number])
@@ -381,6 +512,75 @@ def test_frames_of_an_enhanced_file_are_sorted_by_their_functional_groups(tmp_pa
     for echo, volume in zip((5, 10), found, strict=True):
         np.testing.assert_array_equal(volume.values, block(4) + 100 * echo)
         assert volume.geometry.spacing_mm == pytest.approx((3.0, *SPACING[1:]))
+
+
+def frame_groups(place: float, number: int, kind: str, slope: float) -> Dataset:
+    """Return what an enhanced CT says of one frame at `place` mm along the normal of `TURNED`."""
+    plane, content, about, scale = Dataset(), Dataset(), Dataset(), Dataset()
+    plane.ImagePositionPatient = (10 + place * normal(TURNED)).round(6).tolist()
+    content.StackID, content.InStackPositionNumber = "1", number
+    content.FrameAcquisitionNumber = 1 + number % 2
+    about.FrameType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
+    scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = slope, -1024, "HU"
+    group = Dataset()
+    group.PlanePositionSequence = Items([plane])
+    group.FrameContentSequence = Items([content])
+    group.CTImageFrameTypeSequence = Items([about])
+    group.PixelValueTransformationSequence = Items([scale])
+    return group
+
+
+def write_enhanced_ct(path: Path, groups: list[Dataset], frames: NDArray[Any]) -> Path:
+    """Write one file of the class Enhanced CT; what frames differ in stands in their groups only.
+
+    Source:
+        DICOM PS3.3, A.38.1 and C.7.6.16.
+    """
+    sides, measures, shared = Dataset(), Dataset(), Dataset()
+    sides.ImageOrientationPatient = list(TURNED)
+    measures.PixelSpacing = list(SPACING[1:])
+    measures.SliceThickness = 9.0  # not the distance
+    shared.PlaneOrientationSequence = Items([sides])
+    shared.PixelMeasuresSequence = Items([measures])
+    return write_dicom(
+        path,
+        frames,
+        SOPClassUID=UID("1.2.840.10008.5.1.4.1.1.2.1"),
+        Modality="CT",
+        ImageType=["ORIGINAL", "PRIMARY", "MIXED", "NONE"],
+        FrameOfReferenceUID="1.2.9",
+        PerFrameFunctionalGroupsSequence=Items(groups),
+        SharedFunctionalGroupsSequence=Items([shared]),
+    )
+
+
+@pytest.mark.parametrize("scouts", [0, 2])
+def test_an_enhanced_ct_gives_one_volume_in_hu_in_order_and_its_localisers_none(
+    tmp_path: Path, scouts: int
+) -> None:
+    order = np.random.default_rng(1).permutation(6)
+    slopes = 1 + 0.5 * np.arange(6)  # of each place
+    groups = [
+        frame_groups(SPACING[0] * place, number, "VOLUME", slopes[place])
+        for number, place in enumerate(order)
+    ]
+    frames = [block()[place] for place in order]
+    for number in range(scouts):  # at the start, and between slices
+        groups.insert(3 * number, frame_groups(number, 90 + number, "LOCALIZER", 1))
+        frames.insert(3 * number, np.full((4, 5), 7 + number, np.int16))
+    write_enhanced_ct(tmp_path / "d" / "ct.dcm", groups, np.stack(frames))
+    summary = scan(tmp_path / "d", tmp_path / "manifest.parquet", ScanConfig(workers=1))
+    assert summary.outside == ({"localiser": scouts} if scouts else {})
+    manifest = read_manifest(tmp_path / "manifest.parquet")
+    (slices,) = volumes_of(manifest.rows)
+    volume = read_volume(manifest, slices)
+    np.testing.assert_allclose(volume.values, block() * slopes[:, None, None] - 1024)
+    assert volume.geometry.problems == ()
+    assert volume.geometry.affine is not None
+    axes = [normal(TURNED), np.array(TURNED[3:]), np.array(TURNED[:3])]
+    expected = np.stack([step * axis for step, axis in zip(SPACING, axes, strict=True)], axis=1)
+    np.testing.assert_allclose(volume.geometry.affine[:3, :3], expected, atol=1e-5)
+    np.testing.assert_allclose(volume.geometry.affine[:3, 3], 10, atol=1e-5)
 
 
 def csa(**elements: Sequence[str]) -> bytes:

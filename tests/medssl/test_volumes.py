@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from medssl.errors import IngestError, Reason
+from medssl.errors import IngestError, Reason, UnreadableFileError
 from medssl.identity import SiteKey
 from medssl.scanning.walk import Found
 from medssl.scanning.worker import read_file
 from medssl.sources.decoded import Decoded
 from medssl.sources.sniff import sniff
 from medssl.sources.volumes import open_volume
+from medssl.volumes.geometry import Geometry
+from medssl.volumes.turning import turned
 from tests.medssl.make import Values, metaimage, nifti, nrrd_file
 
 BODY = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
@@ -155,6 +158,16 @@ HUGE = "30000 30000 30000"
         (metaimage(BODY, data="slice%03d.raw 1 9 1"), Reason.UNSUPPORTED, "several"),
         (nrrd_file(BODY, spacings="1 inf 1"), Reason.CORRUPT, "no number"),
         (nrrd_file(BODY, spacings="0 1 1"), Reason.CORRUPT, "lacks an axis"),
+        (nrrd_file(BODY, spacings="1e-200 1 1"), Reason.CORRUPT, "lacks an axis"),
+        (nrrd_file(BODY, spacings="1e160 1 1"), Reason.CORRUPT, "beyond 1 km"),
+        (nrrd_file(BODY, spacings="1 1e308 1", space_units='"m" "m" "m"'), Reason.CORRUPT, "1 km"),
+        (
+            nrrd_file(BODY, space="lps", space_directions="(1,0,0) (2,0,0) (0,0,1)"),
+            Reason.CORRUPT,
+            "lacks an axis",
+        ),
+        (metaimage(BODY, ElementSpacing="1e-200 1 1"), Reason.CORRUPT, "lacks an axis"),
+        (metaimage(BODY, ElementSpacing="-1e308 1 1", DistanceUnits="m"), Reason.CORRUPT, "1 km"),
         (metaimage(BODY, ElementSpacing="nan 1 1"), Reason.CORRUPT, "no number"),
         (metaimage(BODY, ElementSpacing="1 1"), Reason.CORRUPT, "axes"),
         (nrrd_file(BODY, space_directions="(1,0) (0,1) none"), Reason.UNSUPPORTED, "other axes"),
@@ -178,6 +191,24 @@ def test_a_header_that_makes_no_sense_is_set_aside(
 ) -> None:
     error = refusal(tmp_path / "a", content)
     assert (error.reason, words in error.detail) == (reason, True), error.detail
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        (np.diag([1, 1, np.nan]), "no number"),
+        (np.diag([1, 1, 1e300]), "no number"),
+        (np.diag([1, 1, 1e-200]), "lacks an axis"),
+        (np.array([[1, 2, 0], [1, 2, 0], [0, 0, 1]]), "lacks an axis"),
+    ],
+)
+def test_a_manifest_with_axes_that_are_none_gives_a_typed_error(
+    tmp_path: Path, axes: NDArray[np.float64], words: str
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    with pytest.raises(UnreadableFileError, match=words):
+        turned(tmp_path / "a", np.zeros((2, 3, 4)), Geometry(affine, 0, 0.0, 0.0))
 
 
 def test_a_header_may_begin_otherwise_and_planes_are_volumes_of_one_slice(tmp_path: Path) -> None:
