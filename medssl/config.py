@@ -138,8 +138,8 @@ class BackboneConfig(Section):
     )
     pooling: Pooling | None = Field(
         None,
-        description="a transformer's feature: mean of the patches, or a class token; default by"
-        " method",
+        description="a transformer's feature: mean of the patches, or a class token; default: the"
+        " mean, but with given weights of an hf_ network as the method's paper has it",
     )
     registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
     weights: str | None = Field(

@@ -206,9 +206,13 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
 
 
 def _choose_pooling(config: PretrainConfig) -> Pooling | None:
-    name = choose_backbone(config)
-    has_tokens = takes_patches(name) or name in HUB_TRANSFORMERS
-    return config.backbone.pooling or (config.method.pooling if has_tokens else None)
+    """Return what was asked for, else the method's with given weights, which know that token."""
+    name, settings = choose_backbone(config), config.backbone
+    if settings.pooling:
+        return settings.pooling
+    if name in HUB_TRANSFORMERS:
+        return config.method.pooling if settings.weights else "mean"
+    return "mean" if takes_patches(name) else None
 
 
 def _choose_rate(config: PretrainConfig) -> float:

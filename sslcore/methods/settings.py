@@ -80,8 +80,8 @@ class MethodSection(Section, ABC):
         views: What it takes by default.
         needs_tokens: Whether the encoder must be a `TokenEncoder`.
         needs_squares: Whether views must be square images, not volumes.
-        pooling: Where the feature of a transformer comes from by default: the mean of its
-            patches, or a class token.
+        pooling: Where the feature of a transformer comes from in its paper: the mean of its
+            patches, or a class token. From random weights, in few steps, the mean is better.
         keeps_head_layer: Whether the first layer of its head, see `first_layer`, stays with the
             encoder that a run leaves.
         uses_labels: Whether it learns from labels where there are some.

@@ -23,6 +23,7 @@ from medssl.hub_backbones import (
 from medssl.manifest import read_manifest
 from medssl.pretrain import pretrain
 from medssl.run_checks import check_names
+from medssl.run_data import _choose_pooling
 from sslcore.config import resolve_config
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.modules.tokens import TokenEncoder
@@ -264,3 +265,22 @@ def test_names_are_known_and_only_theirs_take_weights() -> None:
 
 def test_other_backbones_have_no_description() -> None:
     assert describe_hub_backbone(Backbone(torch.nn.Identity(), 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("backbone", "method", "pooling"),
+    [
+        ({"name": "hf_dinov2", "weights": "folder"}, "dinov2", "class"),
+        ({"name": "hf_dinov2", "weights": "folder"}, "mae", "mean"),
+        ({"name": "hf_dinov2", "weights": "folder", "pooling": "mean"}, "dinov2", "mean"),
+        ({"name": "hf_dinov2"}, "dinov2", "mean"),
+        ({"name": "hf_swin", "weights": "folder"}, "dino", None),
+    ],
+)
+def test_given_weights_go_on_with_the_token_that_the_method_is_about(
+    backbone: dict[str, str], method: str, pooling: str | None
+) -> None:
+    config = PretrainConfig.model_validate(
+        {"data": {"path": "data"}, "backbone": backbone, "method": {"name": method}}
+    )
+    assert _choose_pooling(config) == pooling

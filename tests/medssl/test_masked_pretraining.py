@@ -60,10 +60,10 @@ def losses(run: Path) -> list[float]:
         ("mae", (), "mean"),
         ("simmim", ("backbone.pooling=class", "backbone.registers=2"), "class"),
         ("simclr", ("backbone.name=vit_tiny", "views.local_views=2"), "mean"),
-        ("moco_v3", ("backbone.name=vit_tiny",), "class"),
-        ("dino", ("backbone.name=vit_tiny",), "class"),
-        ("dinov2", (), "class"),
-        ("dinov3", ("backbone.pooling=mean",), "mean"),
+        ("moco_v3", ("backbone.name=vit_tiny", "backbone.pooling=class"), "class"),
+        ("dino", ("backbone.name=vit_tiny",), "mean"),
+        ("dinov2", (), "mean"),
+        ("dinov3", ("backbone.pooling=class",), "class"),
     ],
 )
 def test_a_run_with_a_transformer_leaves_an_encoder_that_embeds(

@@ -88,6 +88,8 @@ def test_the_recipe_of_a_paper_has_its_numbers_and_its_source(recipe: Path) -> N
     assert peak_rate(config.optim, batch_size=batch, default_rate=1.0) == pytest.approx(
         rate, rel=1e-3
     )
+    if (config.backbone.name or "").startswith("vit") and config.method.pooling == "class":
+        assert config.backbone.pooling == "class"
     text = recipe.read_text(encoding="utf-8")
     assert config.method.about.source.rpartition("arXiv:")[2] in text
     assert f"--config configs/papers/{recipe.name}" in text
@@ -102,6 +104,7 @@ def test_the_method_of_a_paper_can_be_built(recipe: Path) -> None:
             channels=3,
             image_size=config.image_size,
             stem=config.backbone.stem,
+            pooling=config.backbone.pooling,
             registers=config.backbone.registers,
         )
         method = config.method.build(backbone, backbone.feature_dim)
