@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from record import keep
+from record import HERE, keep
 from torch import Tensor, nn
 
 from medssl.backbone import Backbone
@@ -32,6 +32,7 @@ from sslcore.views import ViewBatch
 
 BATCH, SIZE = 16, 64  # images, px
 ROUNDS = 5
+BUDGET = {"batch": BATCH, "size_px": SIZE, "rounds": ROUNDS}
 PLAIN = "plain"
 BY_NAME = {each.model_fields["name"].default: each for each in CONFIGS}
 TEACHERS = ("moco", "moco_v2", "moco_v3", "byol", "dino", "dinov2", "dinov3")
@@ -45,8 +46,17 @@ def main() -> None:
         print(json.dumps(peak_mib(*sys.argv[2:])))
         return
     torch.set_num_threads(1)
-    rows = {name: of_method(name) for name in sys.argv[1:] or METHODS}
-    keep("methods_cost", {"batch": BATCH, "size_px": SIZE, "rounds": ROUNDS, "methods": rows})
+    rows = {**recorded(), **{name: of_method(name) for name in sys.argv[1:] or METHODS}}
+    ordered = {name: rows[name] for name in METHODS if name in rows}
+    keep("methods_cost", {**BUDGET, "methods": ordered})
+
+
+def recorded() -> dict[str, dict[str, object]]:
+    """Return the rows that were measured in the same way, which stay if not asked for anew."""
+    file = HERE / "results" / "methods_cost.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    same = all(found.get(key) == value for key, value in BUDGET.items())
+    return found["methods"] if same else {}
 
 
 def of_method(name: str) -> dict[str, object]:

@@ -6,11 +6,16 @@ One process reads all images of each data set, one by one in random order, as a 
 224 px does: decoded from the files, and from the store (files and store in the memory of the
 system, as after the first epoch). Then the same canvases are laid out in other ways: one file as
 they are (the store), the same without checking each canvas, each compressed with zlib (level 1),
-and one Arrow file in which polars looks a row up.
+one Arrow file in which polars looks a row up, a Zarr array of a chunk for each, plain and with its
+default compression, and a tar file for WebDataset, which is read in order, as it has no other way.
+The last two need `pip install zarr webdataset`, and are left out without.
 """
 
+import importlib.util
+import io
 import random
 import shutil
+import tarfile
 import tempfile
 import time
 import zlib
@@ -92,7 +97,11 @@ def measure(name: str, scratch: Path) -> dict[str, Any]:
         "zlib": lambda row: np.frombuffer(zlib.decompress(packed[row]), np.uint16).copy(),
         "arrow": lambda row: np.frombuffer(table[row], np.uint16).copy(),
     }
+    if importlib.util.find_spec("zarr"):
+        ways |= _zarr_ways(canvases, scratch / f"{name}_zarr")
     milliseconds = {way: round(_each(read, len(canvases)), 3) for way, read in ways.items()}
+    if importlib.util.find_spec("webdataset"):
+        milliseconds["webdataset"] = round(_webdataset(canvases, scratch / f"{name}.tar"), 3)
     files = {images.manifest.file(path) for path in images.manifest.rows["path"]}
     return {
         "images": len(canvases),
@@ -105,6 +114,46 @@ def measure(name: str, scratch: Path) -> dict[str, Any]:
             "zlib": round(sum(map(len, packed)) / len(packed) / 1e3, 1),
         },
     }
+
+
+def _zarr_ways(
+    canvases: list[np.ndarray[Any, Any]], folder: Path
+) -> dict[str, Callable[[int], Any]]:
+    import zarr  # noqa: PLC0415 - an extra of this benchmark
+
+    shape = canvases[0].shape
+    arrays = {}
+    for way, packing in (("zarr", None), ("zarr_packed", "auto")):
+        arrays[way] = zarr.create_array(
+            store=str(folder / way),
+            shape=(len(canvases), *shape),
+            chunks=(1, *shape),
+            dtype=canvases[0].dtype,
+            compressors=packing,
+        )
+        arrays[way][:] = np.stack(canvases)
+    return {way: array.__getitem__ for way, array in arrays.items()}
+
+
+def _webdataset(canvases: list[np.ndarray[Any, Any]], path: Path) -> float:
+    """Return milliseconds for each of all canvases in order, the best of three passes."""
+    import webdataset  # noqa: PLC0415 - likewise
+
+    with tarfile.open(path, "w") as file:
+        for row, canvas in enumerate(canvases):
+            content = io.BytesIO()
+            np.save(content, canvas)
+            entry = tarfile.TarInfo(f"{row:06d}.npy")
+            entry.size = content.tell()
+            content.seek(0)
+            file.addfile(entry, content)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for sample in webdataset.WebDataset(str(path), shardshuffle=False):
+            np.load(io.BytesIO(sample["npy"]))
+        best = min(best, time.perf_counter() - start)
+    return best / len(canvases) * 1e3
 
 
 def _each(read: Callable[[int], Any], count: int) -> float:

@@ -4,7 +4,7 @@ Nodes are numbered users first: user `u` is node `u`, item `i` is node `num_user
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -209,12 +209,16 @@ class GraphView:
         adjacency: The perturbed graph; None for the encoder's own clean one.
         noise: Length of the random step added per layer (SimGCL's eps), >= 0.
         seed: Of that noise.
+        passes: What an encoder that embeds all nodes anyway, `[N, dim]`, keeps for views that
+            differ in their nodes only and share this one; by whether gradients train it, since
+            the teachers of such views are equal. For one step; None keeps nothing.
     """
 
     nodes: Tensor
     adjacency: Adjacency | None = None
     noise: float = 0.0
     seed: int = 0
+    passes: dict[bool, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same view with its tensors on `device`."""

@@ -70,14 +70,17 @@ class LightGCN(EmbeddingTable):
         Raises:
             ShapeError: If the view has one adjacency per layer, and another number of layers.
         """
-        rows: Tensor = _Polynomial.apply(  # type: ignore[no-untyped-call]
-            self.table.weight,
-            self._per_layer(view),
-            self.weights,
-            view.noise,
-            self._generator(view),
-        )
-        return rows[view.nodes]
+        passes = {} if view.passes is None else view.passes
+        is_trained = self.table.weight.requires_grad
+        if is_trained not in passes:
+            passes[is_trained] = _Polynomial.apply(  # type: ignore[no-untyped-call]
+                self.table.weight,
+                self._per_layer(view),
+                self.weights,
+                view.noise,
+                self._generator(view),
+            )
+        return passes[is_trained][view.nodes]
 
     def forward_with_layer(self, view: GraphView, layer: int) -> tuple[Tensor, Tensor]:
         """Return the embeddings of `view.nodes`, and those after `layer` propagations alone.

@@ -192,7 +192,8 @@ class PerSide(ViewMethod):
 
     For methods with a queue, whose entries must not come from the other side, and for heads with
     batch norms, whose statistics must not mix the two. Each has a head and, where there is one, a
-    teacher of its own.
+    teacher of its own; the encoders of both teachers start and move alike, so they stay equal, and
+    one pass of either serves both sides (`GraphView.passes`).
     """
 
     def __init__(self, of_users: ViewMethod, of_items: ViewMethod) -> None:
@@ -209,7 +210,7 @@ class PerSide(ViewMethod):
         """
         if len(batch.segments) != 2:
             raise ShapeError(f"expected users and items, got {len(batch.segments)} segments")
-        views, count = two_views(batch), batch.segments[0]
+        views, count = [replace(view, passes={}) for view in two_views(batch)], batch.segments[0]
         users = self.of_users(
             ViewBatch(tuple(replace(view, nodes=view.nodes[:count]) for view in views))
         )

@@ -1,11 +1,13 @@
 import copy
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from recssl.encoders import lightgcn as module
 from recssl.encoders.lightgcn import LightGCN
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.graph import GraphView, LowRank
@@ -73,6 +75,49 @@ def test_users_are_not_compared_or_normalised_with_items(name: str) -> None:
     assert method.contrast(both).loss.item() == pytest.approx(
         (sides[0] + sides[1]).item() / 2, rel=1e-5
     )
+
+
+def each_side_alone(method: JointRecommendation, given: RecBatch) -> Tensor:
+    """Return the contrast's loss from encoding users and items each by themselves."""
+    assert isinstance(method.contrast, PerSide)
+    assert given.contrast is not None
+    views, count = given.contrast.views, given.contrast.segments[0]
+    sides = [
+        side(ViewBatch(tuple(replace(view, nodes=view.nodes[rows]) for view in views)))
+        for side, rows in (
+            (method.contrast.of_users, slice(count)),
+            (method.contrast.of_items, slice(count, None)),
+        )
+    ]
+    return (sides[0].loss + sides[1].loss) / 2
+
+
+def passes_of(method: JointRecommendation, given: RecBatch) -> int:
+    """Count the passes over the graph that a step needs, by the products with its adjacency."""
+    with mock.patch.object(module, "_product", wraps=module._product) as product:
+        method(given)
+    return product.call_count // lightgcn().layers
+
+
+@pytest.mark.parametrize("name", CONTRASTS[2:])
+def test_both_sides_share_the_passes_and_the_loss_stays_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = lightgcn().double()
+    config = contrast(name, **({"queue_size": 4} if name == "moco_v2" else {}))
+    method = build_recommendation(SampledSoftmaxConfig(), config, encoder, weight=0.5).double()
+    assert isinstance(method, JointRecommendation)
+    encoder.graph.adjacency = encoder.graph.adjacency.double()
+    with torch.no_grad():
+        encoder.table.weight.mul_(1.5).add_(0.1)  # the teachers are not the student
+    method.after_step(0.5)
+    expected = 5 if name == "byol" else 3  # moco: a view of each kind
+    assert passes_of(method, batch()) == expected
+    table = encoder.table.weight
+    together = method.contrast(batch().contrast).loss
+    apart = each_side_alone(method, batch())
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(loss, table)[0] for loss in (together, apart)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
 
 
 def test_methods_with_a_queue_get_one_per_side() -> None:
