@@ -131,15 +131,9 @@ class BackboneConfig(Section):
     width: int | None = Field(
         None, gt=7, description="channels of a ResNet's first stage; 64 as published"
     )
-    norm: Norm = Field(
-        "batch",
-        description="of a ResNet; group: rows of a batch do not depend on each other, so that"
-        " run.micro_batch is exact",
-    )
+    norm: Norm = Field("batch", description="of a ResNet; with group, run.micro_batch is exact")
     pooling: Pooling | None = Field(
-        None,
-        description="a transformer's feature: mean of the patches, or a class token; default: the"
-        " mean, but with given weights of an hf_ network as the method's paper has it",
+        None, description="of a transformer; default mean, but with given hf_ weights the paper's"
     )
     registers: int = Field(0, ge=0, description="of a transformer, tokens without a place")
     weights: str | None = Field(

@@ -281,18 +281,15 @@ def _no_images(tables: Tables, folder: Path) -> DataError:
         f"{reason} {count}, such as: {detail}"
         for reason, count, detail in counts.sort("reason").iter_rows()
     )
-    total = len(tables.rejected)
-    return DataError(
-        f"{as_written(folder)}: none of {total} files holds an image that can be read: {reasons}"
-    )
+    none = f"none of {len(tables.rejected)} files holds an image that can be read"
+    return DataError(f"{as_written(folder)}: {none}: {reasons}")
 
 
 def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts) -> Labelled:
     try:
         require_tagged(manifest.rows, config.label_tag)
-        if config.labels:
-            return join_labels(manifest, config.labels, key)
-        return Labelled(manifest, 0)
+        labels = config.labels
+        return join_labels(manifest, labels, key) if labels else Labelled(manifest, 0)
     except DataError as error:
         if config.label_tag:  # its words are in the rows, so that another one reads them anew
             raise
