@@ -1,19 +1,24 @@
-"""Every method that has a name, with one budget, beside popularity and item kNN.
+"""Every method that has a name, with one budget: does it learn?
 
-Run: python benchmarks/rec_methods.py [--seconds 60] [--methods bpr ncl ...] [ml100k] [gowalla]
+Run: python benchmarks/rec_methods.py [ml100k gowalla] [--methods bpr ncl ...] [--seeds 0 1 2]
+    [--seconds 10] [--again]
 
 MovieLens-100K is split by time (ratings of 4 and 5), Gowalla as LightGCN's tables have it. Each
-method trains with the settings that its name stands for, on train and the validation part, for as
-many steps as fit into the seconds on this machine, by the speed of its first steps. Nothing is
-chosen by results: the embeddings of the last step are measured on the test part once, the baselines
-with their default settings, fitted on the same parts. Mean and standard deviation are over three
-seeds on MovieLens; on Gowalla there is one.
+method trains on the train part with the settings that its name stands for, for as many steps as fit
+into the seconds of processor time of one core, by the time of its first steps. As `recssl train`
+does, it keeps the embeddings of the check, ten in a run, with the best recall on the validation
+part: on a small log many methods get worse in the end. Nothing is chosen by the test part, on which
+they are measured once, the baselines with their default settings, fitted on train.
+
+Encoders start from an SVD of the graph, and some are read out along it, so that they recommend well
+before the first step. A row "untrained ..." says how well, for each kind of encoder, score and
+readout. What is recorded with the same seconds and settings is not measured again unless asked for.
 """
 
 import argparse
+import json
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -23,11 +28,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rec_line import command
-from record import Dots, data_folder, dot_chart, keep, keep_chart
+from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart
 
 from recssl.dataset import open_dataset
 from recssl.evaluate import evaluate
-from recssl.run_parts import assemble
+from recssl.methods.settings import BPRConfig, BUIRConfig, SelfCFConfig
+from recssl.run_parts import assemble, method_name
 from recssl.settings.evaluate import EvaluateConfig
 from recssl.settings.methods import METHODS, method_preset
 from recssl.settings.train import TrainConfig
@@ -40,6 +46,8 @@ NAMES = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
 BASELINES = ("popularity", "item_knn")
 _TRIED = 0.05  # part of the seconds in which the speed is measured, before the run
 _LEAST = 3  # steps
+_CHECKS = 10
+_NOTHING = 1e-12  # learning rate that moves no float32 weight
 
 
 @dataclass(frozen=True)
@@ -58,100 +66,150 @@ class Task:
 
 
 TASKS = {
-    "ml100k": Task(("ml-100k.inter", "--split", "time", "--min-weight", "4"), 60, (0, 1, 2)),
-    "gowalla": Task(("train.txt", "--test", "test.txt"), 180, (0,)),
+    "ml100k": Task(("ml-100k.inter", "--split", "time", "--min-weight", "4"), 10, (0, 1, 2)),
+    "gowalla": Task(("train.txt", "--test", "test.txt"), 60, (0,)),
 }
 
 
 def main() -> None:
-    """Measure the data sets named on the command line, or all."""
+    """Measure what is missing of what was asked for, and keep the table after each run."""
     parser = argparse.ArgumentParser(description="Every recommender method with one budget.")
     parser.add_argument("tasks", nargs="*", metavar="DATA", help=" or ".join(TASKS))
-    parser.add_argument("--seconds", type=float, help="of training, per method and seed")
+    parser.add_argument("--seconds", type=float, help="of one core, per method and seed")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="of the runs")
+    parser.add_argument("--again", action="store_true", help="measure what is recorded, too")
     wishes = parser.parse_args()
+    unknown = set(wishes.tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"unknown data set {sorted(unknown)}; known: {', '.join(TASKS)}")
+    torch.set_num_threads(1)
     for name in wishes.tasks or TASKS:
-        if name not in TASKS:
-            parser.error(f"unknown data set {name!r}; known: {', '.join(TASKS)}")
         with tempfile.TemporaryDirectory() as folder:
-            seconds = wishes.seconds or TASKS[name].seconds
-            found = measure(name, Path(folder), seconds, wishes.methods)
-        keep(f"rec_methods_{name}", found)
-        keep_chart(f"rec_methods_{name}", chart(found))
+            table = Table(name, wishes.seconds or TASKS[name].seconds, Path(folder))
+            for seed in wishes.seeds or TASKS[name].seeds:
+                for method in wishes.methods:
+                    table.measure(method, seed, again=wishes.again)
 
 
-def measure(name: str, folder: Path, seconds: float, methods: list[str]) -> dict[str, Any]:
-    """Ingest, then train and measure each method; one that cannot is told, and left out."""
-    task, source, data = TASKS[name], data_folder(f"rec_{name}"), folder / "data"
-    files = [source / word if (source / word).is_file() else word for word in task.ingest]
-    command("ingest", *files, "--out", data)
-    result: dict[str, Any] = {"data": f"rec_{name}", "seconds": seconds, "seeds": task.seeds}
-    rows: list[dict[str, Any]] = []
-    for method in methods:
+class Table:
+    """The record of a data set, to which runs are added."""
+
+    def __init__(self, name: str, seconds: float, folder: Path) -> None:
+        """Take in what is recorded with as many seconds, and ingest the data into `folder`."""
+        self.title, self.seconds, self.folder = f"rec_methods_{name}", seconds, folder
+        file = HERE / "results" / f"{self.title}.json"
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        is_same = found.get("seconds_of_one_core") == seconds
+        fresh = {"data": f"rec_{name}", "seconds_of_one_core": seconds, "runs": []}
+        self.found: dict[str, Any] = found if is_same else fresh
+        source, self.data = data_folder(f"rec_{name}"), folder / "data"
+        files = [source / w if (source / w).is_file() else w for w in TASKS[name].ingest]
+        command("ingest", *files, "--out", self.data)
+
+    def measure(self, method: str, seed: int, *, again: bool) -> None:
+        """Train and measure a method and its start, unless they are recorded."""
+        config = settings(method, self.data, steps=1, seed=seed)
+        start = start_of(config)
+        if again or not self._steps(start, about(config, start), seed):
+            still = {"optim.learning_rate": _NOTHING}
+            self._add(start, settings(method, self.data, steps=1, seed=seed, **still))
+        if not again and self._steps(method, about(config, method), seed):
+            return
         try:
-            row = of_method(method, data, folder, seconds, task.seeds, result)
+            steps = self._steps(method, about(config, method))
+            steps = steps or affordable_steps(method, self.data, self.seconds)
+            self._add(method, settings(method, self.data, steps=steps, seed=seed))
         except SSLError as error:
-            row = {"method": method, "failed": str(error)}
-        rows.append(row)
-        print({key: row.get(key) for key in ("method", "mean", "failed")}, file=sys.stderr)
-    return {**result, "methods": rows}
+            self._keep({"method": method, "seed": seed, "failed": str(error)})
 
+    def _steps(self, name: str, settings: dict[str, Any], seed: int | None = None) -> int:
+        """Return the steps of a recorded run with these settings; 0 if there is none."""
+        for row in self.found["runs"]:
+            is_it = row["method"] == name and row.get("settings") == settings
+            if is_it and seed in (None, row["seed"]):
+                return int(row["steps"])
+        return 0
 
-def of_method(
-    method: str,
-    data: Path,
-    folder: Path,
-    seconds: float,
-    seeds: tuple[int, ...],
-    result: dict[str, Any],
-) -> dict[str, Any]:
-    """Train and measure one method; the first also adds protocol and baselines to `result`."""
-    steps = affordable_steps(method, data, seconds)
-    runs = []
-    for seed in seeds:
-        run = folder / "run"
-        began = time.perf_counter()
-        train(settings(method, data, steps=steps, seed=seed), run)
-        taken = round(time.perf_counter() - began, 1)
-        names = () if "baselines" in result else BASELINES
-        metrics = measured(run, names)
-        shutil.rmtree(run)
-        if names:
-            result["protocol"] = metrics["protocol"]
-            result["baselines"] = {
-                model["name"]: values(model)
-                for model in metrics["models"]
-                if model["name"] in names
+    def _add(self, name: str, config: TrainConfig) -> None:
+        run, began = self.folder / "run", time.process_time()
+        shutil.rmtree(run, ignore_errors=True)
+        best = train(config, run).best_step
+        taken = round(time.process_time() - began, 1)
+        wanted = () if "baselines" in self.found else BASELINES
+        metrics = measured(run, wanted)
+        if wanted:
+            models = {model["name"]: values(model) for model in metrics["models"]}
+            self.found["protocol"] = metrics["protocol"]
+            self.found["baselines"] = {name: models[name] for name in wanted}
+        row = {"method": name, "seed": config.run.seed, "parts": method_name(config)}
+        row |= {"start": start_of(config), "steps": config.run.steps, "best_step": best}
+        self._keep(
+            {
+                **row,
+                "seconds": taken,
+                "settings": about(config, name),
+                **values(metrics["models"][0]),
             }
-        runs.append({"seed": seed, "seconds": taken, **values(metrics["models"][0])})
-    found = {name: [run[name]["value"] for run in runs] for name in NAMES}
-    several = len(seeds) > 1
-    return {
-        "method": method,
-        "parts": metrics["models"][0]["method"],
-        "steps": steps,
-        "mean": {name: statistics.mean(each) for name, each in found.items()},
-        "deviation": {n: statistics.stdev(each) for n, each in found.items()} if several else None,
-        "runs": runs,
-    }
+        )
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        """Put one run beside those that are recorded, and draw them."""
+        key = row["method"], row["seed"]
+        rows = [each for each in self.found["runs"] if (each["method"], each["seed"]) != key]
+        order = list(METHODS)
+        self.found["runs"] = sorted(
+            [*rows, row],
+            key=lambda row: (
+                order.index(row["method"]) if row["method"] in order else len(order),
+                row["method"],
+                row["seed"],
+            ),
+        )
+        keep(self.title, self.found)
+        keep_chart(self.title, chart(self.found))
 
 
-def settings(method: str, data: Path, *, steps: int, seed: int) -> TrainConfig:
-    """Return what the name of a method stands for, with nothing left to choose the best step."""
+def settings(method: str, data: Path, *, steps: int, seed: int, **others: float) -> TrainConfig:
+    """Return what the name of a method stands for, the best step left to the validation part."""
     options = {
         "data.path": data,
-        "data.learn_from": "train+valid",
         "run.steps": steps,
         "run.seed": seed,
-        "run.health_every": steps,
+        "run.health_every": max(1, steps // _CHECKS),
+        "run.patience": 0,
         "run.checkpoint_minutes": 60,
         "run.device": "cpu",
+        **others,
     }
     return resolve_config(TrainConfig, preset=method_preset(method), options=options)
 
 
+def start_of(config: TrainConfig) -> str:
+    """Name what a method starts from: encoder and readout where not the default, and the score."""
+    changed = config.encoder.model_dump(exclude_defaults=True, exclude={"name"})
+    changed |= config.readout.model_dump(exclude_defaults=True)
+    parts = [config.encoder.name, *(f"{key}={value}" for key, value in changed.items())]
+    match config.ranking:
+        case BPRConfig():
+            score = "products"
+        case BUIRConfig() | SelfCFConfig():
+            score = "predictor"
+        case _:
+            score = "cosine"
+    return f"untrained {' '.join(parts)}, {score}"
+
+
+def about(config: TrainConfig, name: str) -> dict[str, Any]:
+    """Return the settings that decide the result of a row."""
+    left_out = {"data", "run"}
+    if name not in METHODS:
+        left_out |= set(TrainConfig.model_fields) - {"encoder", "readout"}
+    return config.model_dump(mode="json", exclude=left_out)
+
+
 def affordable_steps(method: str, data: Path, seconds: float) -> int:
-    """Return how many steps fit into the budget, by the clock, from trying some."""
+    """Return how many steps fit into the budget, by the processor's time, from trying some."""
     parts = assemble(
         settings(method, data, steps=1_000_000, seed=0), open_dataset(data), torch.device("cpu")
     )
@@ -164,8 +222,8 @@ def affordable_steps(method: str, data: Path, seconds: float) -> int:
         parts.optimizer.step()
         parts.method.after_step(0.0)
         done += 1
-        began = began or time.perf_counter()
-        taken = time.perf_counter() - began
+        began = began or time.process_time()
+        taken = time.process_time() - began
         if done >= _LEAST and taken >= _TRIED * seconds:
             return max(1, int(done * seconds / taken))
     raise AssertionError("batches end")
@@ -184,17 +242,26 @@ def values(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def chart(found: dict[str, Any]) -> Figure:
-    """Draw a dot per method, best on top, and a line per baseline."""
-    rows = [row for row in found["methods"] if "mean" in row]
-    rows.sort(key=lambda row: row["mean"]["recall@20"])
+    """Draw a dot per method and per start, best on top, and a line per baseline."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in found["runs"]:
+        if "failed" not in row:
+            rows.setdefault(row["method"], []).append(row)
 
+    def numbers(method: str, name: str) -> list[float]:
+        return [row[name]["value"] for row in rows[method]]
+
+    def spread(each: list[float]) -> float:
+        return statistics.stdev(each) if len(each) > 1 else 0.0
+
+    methods = sorted(rows, key=lambda method: statistics.mean(numbers(method, "recall@20")))
     return dot_chart(
-        [row["method"] for row in rows],
+        methods,
         [
             Dots(
                 title,
-                [row["mean"][name] for row in rows],
-                [(row["deviation"] or {}).get(name, 0) for row in rows],
+                [statistics.mean(numbers(method, name)) for method in methods],
+                [spread(numbers(method, name)) for method in methods],
                 {each: found["baselines"][each][name]["value"] for each in found["baselines"]},
             )
             for name, title in NAMES.items()

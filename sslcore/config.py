@@ -46,7 +46,8 @@ def resolve_config(
             first, and the file is one that `dump_config` wrote, the others are forgotten: nobody
             chose them. What somebody wrote by hand stays.
         preset: Dotted key to value, None included. A mapping is a whole section; the file's
-            settings of a section stay if it has the preset's `name`, and go if not.
+            settings of a section stay if it has the preset's `name`, and go if not. A float, such
+            as a rate, gives way to what somebody wrote into the file by hand.
         instead_of: Dotted key to those whose place it takes: an option or assignment drops them
             from any file.
 
@@ -56,6 +57,8 @@ def resolve_config(
     """
     tree, is_resolved = _read(file) if file else ({}, False)
     for key, value in (preset or {}).items():
+        if isinstance(value, float) and not is_resolved and _pick(tree, key) is not None:
+            continue
         _assign(tree, key, _joined(value, _pick(tree, key)))
     changes = [(key, value) for key, value in (options or {}).items() if value is not None]
     changes += [_parse(text) for text in assignments]

@@ -42,7 +42,9 @@ class DirectAUConfig(Section):
     """DirectAU: alignment and uniformity, without negatives; arXiv:2206.12811."""
 
     name: Literal["direct_au"] = "direct_au"
-    uniformity_weight: float = Field(1.0, gt=0, description="paper 0.2 to 10, by data set")
+    uniformity_weight: float = Field(
+        0.5, gt=0, description="paper 0.2 to 10, by data set; less where popularity counts"
+    )
 
 
 class TripletRankingConfig(Section):

@@ -9,6 +9,12 @@ from sslcore.errors import ConfigError
 _Preset = Mapping[str, Any]
 
 
+# At 0.002, the default, these stay near the SVD start for some hundred steps, or a contrast beside
+# BPR undoes it first. A softmax with in-batch negatives learns at once, and on a small log less at
+# 0.01.
+_FAST: _Preset = {"optim.learning_rate": 0.01}
+
+
 def _ranking(name: str, **sampling: str) -> _Preset:
     """Name the settings of a ranking loss alone."""
     chosen = {f"sampling.{key}": value for key, value in sampling.items()}
@@ -20,6 +26,7 @@ def _on_graph(name: str, **encoder: bool) -> _Preset:
     chosen = {f"encoder.{key}": value for key, value in encoder.items()}
     return {
         **_ranking("bpr", negatives="uniform"),
+        **_FAST,
         "contrast": {"name": name},
         "encoder.name": "lightgcn",
         "views.perturb": "auto",
@@ -33,19 +40,20 @@ def _beside(name: str, **settings: int) -> _Preset:
 
 
 METHODS: Mapping[str, _Preset] = {
-    "bpr": _ranking("bpr", negatives="uniform"),
+    "bpr": {**_ranking("bpr", negatives="uniform"), **_FAST},
     "infonce": _ranking("sampled_softmax"),
-    "bsl": _ranking("bilateral_softmax"),
+    # in-batch candidates come by popularity and take it out of the scores, uniform ones do not
+    "bsl": _ranking("bilateral_softmax", negatives="shared"),
     "triplet": _ranking("triplet"),
-    "directau": _ranking("direct_au", negatives="in_batch"),
+    "directau": {**_ranking("direct_au", negatives="in_batch"), **_FAST},
     "sgl": _on_graph("sgl"),
     "simgcl": _on_graph("simgcl", skip_input=True),
     "xsimgcl": _on_graph("xsimgcl", skip_input=True),
     "lightgcl": _on_graph("lightgcl"),
     # its code weighs sums over 4096 pairs by 1e-7 to 1e-6, which is 0.0004 to 0.004 of their mean
     "ncl": {**_on_graph("ncl"), "contrast_weight": 0.01},
-    "buir": _ranking("buir", negatives="in_batch"),
-    "selfcf": _ranking("selfcf", negatives="in_batch"),
+    "buir": {**_ranking("buir", negatives="in_batch"), **_FAST},
+    "selfcf": {**_ranking("selfcf", negatives="in_batch"), **_FAST},
     "barlow_twins": _beside("barlow_twins"),
     "vicreg": _beside("vicreg"),
     "moco": _beside("moco_v2", queue_size=4096),  # of a batch of 2048 all users may differ

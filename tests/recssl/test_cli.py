@@ -22,8 +22,8 @@ from recssl.settings.export import ExportConfig, RecommendConfig
 from recssl.settings.ingest import IngestConfig
 from recssl.settings.methods import METHODS
 from recssl.settings.report import ReportConfig
-from recssl.settings.train import TrainConfig
-from sslcore.config import Section
+from recssl.settings.train import DataConfig, TrainConfig
+from sslcore.config import Section, dump_config
 from sslcore.console import Progress
 
 TABLE = pl.DataFrame({"user": ["u"], "rank": [1], "item": ["i"], "score": [0.5]})
@@ -107,7 +107,7 @@ def test_everyday_options_of_training_reach_the_settings(called: list[Any], tmp_
         ("bpr", "mf bpr None uniform"),
         ("infonce", "mf sampled_softmax None in_batch"),
         ("sampled_softmax", "mf sampled_softmax None in_batch"),
-        ("bsl", "mf bilateral_softmax None in_batch"),
+        ("bsl", "mf bilateral_softmax None shared"),
         ("triplet", "mf triplet None in_batch"),
         ("directau", "mf direct_au None in_batch"),
         ("sgl", "lightgcn bpr sgl uniform"),
@@ -158,6 +158,19 @@ def test_a_method_by_name_takes_the_place_of_that_of_a_file(
     assert (bpr.ranking, bpr.contrast, bpr.encoder.dim) == (BPRConfig(), None, 8)
     assert (infonce.ranking.temperature, infonce.contrast) == (0.3, None)
     assert (simgcl.contrast.temperature, simgcl.sampling.negatives) == (0.5, "hard")
+
+
+def test_rates_and_weights_of_a_file_stay_when_its_method_is_named(
+    called: list[Any], tmp_path: Path
+) -> None:
+    recipe = Path(recssl.__file__).parents[1] / "configs" / "papers" / "rec" / "ncl.yaml"
+    assert invoke("train", "data", "--config", recipe, "--method", "ncl").exit_code == 0
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(dump_config(TrainConfig(data=DataConfig(path=tmp_path))), encoding="utf-8")
+    assert invoke("train", "--config", resolved, "--method", "ncl").exit_code == 0
+    (of_paper, _), (of_run, _) = (given for given, _ in called)
+    assert (of_paper.optim.learning_rate, of_paper.contrast_weight) == (0.002, 0.0061)
+    assert (of_run.optim.learning_rate, of_run.contrast_weight) == (0.01, 0.01)
 
 
 def test_lists_go_to_stdout_as_tab_separated_text(called: list[Any]) -> None:
