@@ -102,7 +102,8 @@ def without_pixels(path: Path, header: Dataset, stream: BinaryIO) -> IngestError
     """
     if len(header) == 0:
         return UnreadableFileError(path, Reason.NOT_AN_IMAGE, "no DICOM attributes")
-    last = header.get_item(max(header.keys()))
+    with reading(path, "header"):  # its kind may be unknown to pydicom, which then looks at it
+        last = header.get_item(max(header.keys()))
     if first_text(path, header, "SOPClassUID") == STRUCTURE_SET:
         return segmentation(path, header)
     if is_segmentation(path, header):

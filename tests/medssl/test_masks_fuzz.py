@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medssl.errors import IngestError
@@ -88,6 +88,7 @@ def read(path: Path, name: str) -> None:
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.sampled_from(MASKS), flips, st.one_of(st.just(1.0), places))
+@example("BINARY", [(0.53515625, 0)], 1.0)  # a kind of value that does not exist, without pixels
 def test_damaged_masks_are_read_or_refused(
     tmp_path: Path, name: str, bits: list[tuple[float, int]], keep: float
 ) -> None:
