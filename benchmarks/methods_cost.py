@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from record import HERE, keep
+from record import earlier, keep
 from torch import Tensor, nn
 
 from medssl.backbone import Backbone
@@ -41,22 +41,18 @@ Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure the methods named on the command line, or all; or the memory of one."""
+    """Measure the methods named on the command line, or all; or the memory of one.
+
+    Rows that were measured in the same way stay if they are not asked for anew.
+    """
     if sys.argv[1:2] == ["--peak"]:
         print(json.dumps(peak_mib(*sys.argv[2:])))
         return
     torch.set_num_threads(1)
-    rows = {**recorded(), **{name: of_method(name) for name in sys.argv[1:] or METHODS}}
+    recorded = earlier("methods_cost", BUDGET).get("methods", {})
+    rows = {**recorded, **{name: of_method(name) for name in sys.argv[1:] or METHODS}}
     ordered = {name: rows[name] for name in METHODS if name in rows}
     keep("methods_cost", {**BUDGET, "methods": ordered})
-
-
-def recorded() -> dict[str, dict[str, object]]:
-    """Return the rows that were measured in the same way, which stay if not asked for anew."""
-    file = HERE / "results" / "methods_cost.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    same = all(found.get(key) == value for key, value in BUDGET.items())
-    return found["methods"] if same else {}
 
 
 def of_method(name: str) -> dict[str, object]:

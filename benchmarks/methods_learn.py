@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart, run_medssl
+from record import Dots, data_folder, dot_chart, earlier, keep, keep_chart, run_medssl
 
 from sslcore.methods.registry import CONFIGS, METHODS
 
@@ -98,13 +98,8 @@ def title_of(name: str, images: int) -> str:
 
 def recorded(name: str, images: int) -> dict[tuple[str, int], dict[str, Any]]:
     """Return what was measured with this budget, by method and seed."""
-    file = HERE / "results" / f"{title_of(name, images)}.json"
-    if not file.exists():
-        return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if found["budget"] != budget(images):
-        return {}
-    return {(row["method"], row["seed"]): row for row in found["runs"]}
+    runs = earlier(title_of(name, images), {"budget": budget(images)}).get("runs", [])
+    return {(row["method"], row["seed"]): row for row in runs}
 
 
 def is_recorded(name: str, images: int, method: str, seed: int) -> bool:

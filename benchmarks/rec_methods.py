@@ -16,7 +16,6 @@ readout. What is recorded with the same seconds and settings is not measured aga
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import tempfile
@@ -28,7 +27,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rec_line import command
-from record import HERE, Dots, data_folder, dot_chart, keep, keep_chart
+from record import Dots, data_folder, dot_chart, earlier, keep, keep_chart
 
 from recssl.dataset import open_dataset
 from recssl.evaluate import evaluate
@@ -98,11 +97,9 @@ class Table:
     def __init__(self, name: str, seconds: float, folder: Path) -> None:
         """Take in what is recorded with as many seconds, and ingest the data into `folder`."""
         self.title, self.seconds, self.folder = f"rec_methods_{name}", seconds, folder
-        file = HERE / "results" / f"{self.title}.json"
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        is_same = found.get("seconds_of_one_core") == seconds
-        fresh = {"data": f"rec_{name}", "seconds_of_one_core": seconds, "runs": []}
-        self.found: dict[str, Any] = found if is_same else fresh
+        budget = {"seconds_of_one_core": seconds}
+        fresh = {"data": f"rec_{name}", **budget, "runs": []}
+        self.found: dict[str, Any] = earlier(self.title, budget) or fresh
         source, self.data = data_folder(f"rec_{name}"), folder / "data"
         files = [source / w if (source / w).is_file() else w for w in TASKS[name].ingest]
         command("ingest", *files, "--out", self.data)

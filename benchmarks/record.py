@@ -54,6 +54,13 @@ def keep(name: str, result: Mapping[str, Any]) -> None:
     print(text)
 
 
+def earlier(name: str, same: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `keep` wrote, if it was measured with the same of these; else nothing."""
+    file = HERE / "results" / f"{name}.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found if all(found.get(key) == value for key, value in same.items()) else {}
+
+
 def keep_chart(name: str, figure: Figure) -> None:
     """Write `results/<name>.svg`, the same for the same figure."""
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):

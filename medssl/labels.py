@@ -25,6 +25,7 @@ SPLITS = {
     "testing": "test",
 }
 _SEPARATORS = ",;\t"
+_NO_TABLE = "not a CSV table in UTF-8 with a header"
 
 
 class Labelled(NamedTuple):
@@ -36,7 +37,7 @@ class Labelled(NamedTuple):
     """
 
     manifest: Manifest
-    unused: int
+    unused: int = 0
 
 
 def join_labels(manifest: Manifest, table: Path, key: SiteKey) -> Labelled:
@@ -114,10 +115,9 @@ def _read(table: Path) -> pl.DataFrame:
     except FileNotFoundError as error:
         raise DataError(f"{table}: no such file") from error
     except pl.exceptions.PolarsError as error:
-        detail = _longer_row(table) or "not a CSV table in UTF-8 with a header"
-        raise DataError(f"{table}: {detail}") from error
+        raise DataError(f"{table}: {_longer_row(table) or _NO_TABLE}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: not a CSV table in UTF-8 with a header") from error
+        raise DataError(f"{table}: {_NO_TABLE}") from error
     columns = [name.strip().lower() for name in given.columns]
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{table}: several columns are called {twice[0]!r}; leave one")

@@ -12,6 +12,7 @@ from medssl.errors import DataError
 from medssl.manifest_paths import as_written, decode_path, is_remote
 from medssl.private_paths import NOTE as PRIVATE_NOTE
 from medssl.private_paths import hide, reveal
+from medssl.sources.cut import LEFT_OUT
 from medssl.sources.remote import require_usable
 from medssl.volumes.patch import Patch
 from sslcore.tables import write_parquet
@@ -56,7 +57,7 @@ _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "masks": pl.List(pl.String),  # paths of files with the structures in it, or null
     "label": pl.String,
     "split": pl.String,  # train, val or test where the data brings its own, else null
-    "left_out": pl.Array(pl.Int32, 3),  # tiles of its slide: medssl.sources.cut.LEFT_OUT, or null
+    "left_out": pl.Array(pl.Int32, len(LEFT_OUT)),  # tiles of its slide by reason, or null
 }
 SCHEMA = pl.Schema(_COLUMNS)
 

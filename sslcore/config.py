@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,12 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 _RESOLVED = "# complete: the defaults of a run are written out"
+
+
+class Default(NamedTuple):
+    """A number of a preset, such as a rate, that is not what its name stands for."""
+
+    value: float
 
 
 def resolve_config(
@@ -46,8 +52,8 @@ def resolve_config(
             first, and the file is one that `dump_config` wrote, the others are forgotten: nobody
             chose them. What somebody wrote by hand stays.
         preset: Dotted key to value, None included. A mapping is a whole section; the file's
-            settings of a section stay if it has the preset's `name`, and go if not. A float, such
-            as a rate, gives way to what somebody wrote into the file by hand.
+            settings of a section stay if it has the preset's `name`, and go if not. A `Default`
+            gives way to what somebody wrote into the file by hand.
         instead_of: Dotted key to those whose place it takes: an option or assignment drops them
             from any file.
 
@@ -57,9 +63,7 @@ def resolve_config(
     """
     tree, is_resolved = _read(file) if file else ({}, False)
     for key, value in (preset or {}).items():
-        if isinstance(value, float) and not is_resolved and _pick(tree, key) is not None:
-            continue
-        _assign(tree, key, _joined(value, _pick(tree, key)))
+        _prefer(tree, key, value, by_hand=not is_resolved)
     changes = [(key, value) for key, value in (options or {}).items() if value is not None]
     changes += [_parse(text) for text in assignments]
     for key, value in changes:
@@ -77,6 +81,15 @@ def resolve_config(
             problems[:0] = [f"{len(problems)} problems"]
         source = f"{file}: " if file else ""
         raise ConfigError(source + "\n  ".join(problems)) from error
+
+
+def _prefer(tree: dict[str, Any], key: str, value: Any, *, by_hand: bool) -> None:
+    """Write a preset's value over that of a file, unless a `Default` gives way to it."""
+    there = _pick(tree, key)
+    if not isinstance(value, Default):
+        _assign(tree, key, _joined(value, there))
+    elif there is None or not by_hand:
+        _assign(tree, key, value.value)
 
 
 def dump_config(config: Section) -> str:

@@ -193,8 +193,8 @@ def _label(manifest: Manifest, config: FinetuneConfig) -> Labelled:
     if config.class_folders:
         names = folder_labels(manifest.rows["path"].to_list())
         column = pl.Series("label", names, dtype=pl.String)
-        return Labelled(replace(manifest, rows=manifest.rows.with_columns(column)), 0)
-    return Labelled(manifest, 0)
+        return Labelled(replace(manifest, rows=manifest.rows.with_columns(column)))
+    return Labelled(manifest)
 
 
 def pretrained_on(run: RunFolder, settings: DataConfig) -> set[str]:

@@ -289,7 +289,7 @@ def _labelled(manifest: Manifest, config: ScanConfig, key: SiteKey, parts: Parts
     try:
         require_tagged(manifest.rows, config.label_tag)
         labels = config.labels
-        return join_labels(manifest, labels, key) if labels else Labelled(manifest, 0)
+        return join_labels(manifest, labels, key) if labels else Labelled(manifest)
     except DataError as error:
         if config.label_tag:  # its words are in the rows, so that another one reads them anew
             raise

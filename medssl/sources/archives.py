@@ -148,20 +148,23 @@ def is_plain_name(name: str) -> bool:
 
 
 class _Zip:
-    """An open zip archive; it may be read by several threads.
-
-    Attributes:
-        damage: As in `Listing`.
-    """
+    """An open zip archive; it may be read by several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = zipfile.ZipFile(path)
-        more = len(self._file.filelist) - len(set(self._file.namelist()))
-        self.damage = (Reason.CORRUPT, _of_equal_names(more)) if more else None
         _require_few(path, len(self._file.filelist))
         if sum(info.compress_size for info in self._file.filelist) > path.stat().st_size:
             raise UnreadableFileError(path, Reason.CORRUPT, "an archive whose files overlap")
+
+    @property
+    def damage(self) -> tuple[Reason, str] | None:
+        """As in `Listing`."""
+        names = self._file.namelist()
+        if not (more := len(names) - len(set(names))):
+            return None
+        detail = f"{more} files of the names of others; of each name the last is read"
+        return Reason.CORRUPT, f"an archive with {detail}"
 
     @property
     def entries(self) -> Iterator[Entry]:
@@ -236,10 +239,6 @@ class _Tar:
             problem = (Reason.UNSUPPORTED, "a link to what is not in the archive")
             return replace(file, problem=problem)
         return replace(source, name=file.name)
-
-
-def _of_equal_names(count: int) -> str:
-    return f"an archive with {count} files of the names of others; of each name the last is read"
 
 
 @lru_cache(maxsize=8)

@@ -110,10 +110,9 @@ def _ink(
     first, last, least = _INK
     ink = (value < _BLACK) | ((hue > first) & (hue < last) & (saturation > least))
     pen = np.zeros_like(ink)
-    turned = (hue + 180) % 360 - 180
     for first, last, least, dark in _PENS:
-        angle = turned if first < 0 else hue
-        pen |= (angle >= first) & (angle < last) & (saturation > least) & (value >= dark)
+        is_hue = (hue - first) % 360 < last - first  # also around red, which is 0
+        pen |= is_hue & (saturation > least) & (value >= dark)
     return np.asarray(ink | _without_specks(pen), np.bool_)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sslcore.config import suggest
+from sslcore.config import Default, suggest
 from sslcore.errors import ConfigError
 
 _Preset = Mapping[str, Any]
@@ -12,7 +12,7 @@ _Preset = Mapping[str, Any]
 # At 0.002, the default, these stay near the SVD start for some hundred steps, or a contrast beside
 # BPR undoes it first. A softmax with in-batch negatives learns at once, and on a small log less at
 # 0.01.
-_FAST: _Preset = {"optim.learning_rate": 0.01}
+_FAST: _Preset = {"optim.learning_rate": Default(0.01)}
 
 
 def _ranking(name: str, **sampling: str) -> _Preset:
@@ -51,7 +51,7 @@ METHODS: Mapping[str, _Preset] = {
     "xsimgcl": _on_graph("xsimgcl", skip_input=True),
     "lightgcl": _on_graph("lightgcl"),
     # its code weighs sums over 4096 pairs by 1e-7 to 1e-6, which is 0.0004 to 0.004 of their mean
-    "ncl": {**_on_graph("ncl"), "contrast_weight": 0.01},
+    "ncl": {**_on_graph("ncl"), "contrast_weight": Default(0.01)},
     "buir": {**_ranking("buir", negatives="in_batch"), **_FAST},
     "selfcf": {**_ranking("selfcf", negatives="in_batch"), **_FAST},
     "barlow_twins": _beside("barlow_twins"),

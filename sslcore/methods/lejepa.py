@@ -93,5 +93,4 @@ class LeJepa(ViewMethod):
 
     def after_step(self, progress: float) -> None:
         """Draw other directions in the next step."""
-        super().after_step(progress)
         self.steps += 1
