@@ -63,6 +63,9 @@ def mask_path(template: str, path: str) -> str:
 def with_masks(rows: pl.DataFrame, rejected: pl.DataFrame, masks: dict[str, str]) -> pl.DataFrame:
     """Fill the column `masks` of a manifest.
 
+    Images of several patients or studies that share one series get none of its objects: which of
+    them is outlined would be a guess.
+
     Args:
         rows: Of the manifest.
         rejected: Files set aside, among them the DICOM objects that segment images.
@@ -79,11 +82,18 @@ def with_masks(rows: pl.DataFrame, rejected: pl.DataFrame, masks: dict[str, str]
         .drop_nulls("series")
         .group_by("series", maintain_order=True)
         .agg("objects")
+        .join(_with_one_owner(rows), on="series", how="semi", maintain_order="left")
     )
     joined = rows.join(own, on="path", how="left", maintain_order="left").join(
         objects, on="series", how="left", maintain_order="left"
     )
     return joined.with_columns(pl.coalesce("beside", "objects").alias("masks")).select(rows.columns)
+
+
+def _with_one_owner(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the series whose images are of one patient and study."""
+    owners = pl.struct("patient", "study").n_unique()
+    return rows.group_by("series").agg(owners=owners).filter(pl.col("owners") == 1)
 
 
 def _require_template(template: str) -> None:

@@ -31,12 +31,12 @@ from medssl.scanning.parts import Parts, Tables, require_replaceable
 from medssl.scanning.path_pattern import PathPattern
 from medssl.scanning.pool import CrashProofPool
 from medssl.scanning.settings import ScanConfig
+from medssl.scanning.stamps import stamp_of
 from medssl.scanning.summary import ScanSummary, summarise
 from medssl.scanning.walk import (
     Found,
     SetAside,
     look_into,
-    stamp_of,
     walk,
     walk_remote,
     without_slide_parts,
@@ -170,7 +170,7 @@ def _list_files(
     if place.is_file():
         found: list[Found] = []
         aside: list[SetAside] = []
-        file = Found(encode_path(place.name), stamp_of(place.stat(), key))
+        file = Found(encode_path(place.name), stamp_of(str(place), place.stat(), key))
         look_into(place, file, found, aside, key)
         if place.suffix != ".npz" and found == [file]:
             raise DataError(f"{folder}: expected a folder, a .zip, a .tar or a MedMNIST .npz")

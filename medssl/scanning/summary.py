@@ -39,7 +39,8 @@ class ScanSummary:
         studies: Different studies.
         labels: Images per label.
         masks: Images with masks.
-        loose_masks: DICOM segmentations and structure sets that refer to no series here.
+        loose_masks: DICOM segmentations and structure sets that refer to no series here, or to one
+            of several patients or studies.
         missing: Files that DICOMDIRs list and that are not there.
         label_tag: The DICOM attribute that they were read from, or None.
         unused_labels: Names in the table of labels that fit no image.
@@ -110,7 +111,7 @@ class ScanSummary:
     def _masks(self) -> str:
         told = [f"of {self.masks} images"] if self.masks else []
         if self.loose_masks:
-            told.append(f"{self.loose_masks} DICOM objects refer to no series here")
+            told.append(f"{self.loose_masks} DICOM objects refer to no series here of one patient")
         return "; ".join(told)
 
     def _slides(self) -> str:

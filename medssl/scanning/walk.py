@@ -1,4 +1,7 @@
-"""All files below a folder, without opening any but archives, whose files are listed too."""
+"""All files below a folder, without opening any but archives, whose files are listed too.
+
+Of headers of volumes that name another file for their data, that name is read.
+"""
 
 import os
 import re
@@ -10,6 +13,7 @@ from pathlib import Path
 from medssl.errors import DataError, IngestError, Reason
 from medssl.identity import SiteKey
 from medssl.manifest_paths import decode_path, encode_path, is_remote
+from medssl.scanning.stamps import stamp_of
 from medssl.sources.archives import (
     Entry,
     in_archive,
@@ -79,7 +83,7 @@ def walk(
                     relative = encode_path(entry.path[start:].replace(os.sep, "/"))
                     problem = _look(entry, root, folders)
                     if isinstance(problem, os.stat_result):
-                        file = Found(relative, _stamp_with_parts(entry.path, problem, key))
+                        file = Found(relative, stamp_of(entry.path, problem, key))
                         look_into(entry.path, file, found, aside, key)
                     elif problem is not None:
                         aside.append(SetAside(relative, *problem))
@@ -155,25 +159,6 @@ def _add(entry: Entry, path: str, stamp: str, found: list[Found], aside: list[Se
         found.append(Found(path, stamp))
 
 
-def stamp_of(status: os.stat_result, key: SiteKey) -> str:
-    """Return what changes when the file does."""
-    return key.hash("stamp", str(status.st_size), str(status.st_mtime_ns))
-
-
-def _stamp_with_parts(place: str, status: os.stat_result, key: SiteKey) -> str:
-    """Return the stamp of a file; that of a MIRAX slide changes with the files in its folder."""
-    own = stamp_of(status, key)
-    if not is_mirax(place):
-        return own
-    try:
-        with os.scandir(place[: -len(SUFFIX)]) as entries:
-            parts = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-    except OSError:
-        return own  # the reader says what is wrong with the folder
-    stamps = [f"{name}\n{stamp_of(part, key)}" for name, part in sorted(parts.items())]
-    return key.hash("stamp", own, *stamps)
-
-
 def current_stamp(root: Path, path: str, key: SiteKey) -> str | None:
     """Return the stamp that a scan would give a file now; None if it is not there.
 
@@ -201,7 +186,7 @@ def _stamp_of_entry(entry: Entry, key: SiteKey) -> str:
 
 def _stamp_at(file: Path, key: SiteKey) -> str | None:
     try:
-        return _stamp_with_parts(str(file), file.stat(), key)
+        return stamp_of(str(file), file.stat(), key)
     except OSError:
         return None
 

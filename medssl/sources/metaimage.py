@@ -1,5 +1,6 @@
 """MetaImage volumes: `.mha`, and `.mhd` with the data in a file beside it."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def load_metaimage(path: Path) -> VolumeSlices:
     with path.open("rb") as file:
         fields, offset = _read_fields(path, file.read(_HEADER_BYTES))
     voxels = _voxels_of(path, fields)
-    name = fields[_LAST]
+    name = os.fsdecode(fields[_LAST].encode("latin-1"))
     if not _is_true(fields.get("BinaryData", "True")) or int(fields.get("HeaderSize", 0)):
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data as text, or after a gap")
     is_packed = _is_true(fields.get("CompressedData", ""))

@@ -6,10 +6,11 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import IO, Literal, cast
 
-from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
+from medssl.errors import Reason, UnreadableFileError
+from medssl.sources.data_beside import require_data
 
 Packing = Literal["raw", "gzip", "bzip2", "zlib"]
 _CHUNK = 1 << 20
@@ -25,27 +26,14 @@ def open_data(path: Path, name: str | None, offset: int) -> Iterator[IO[bytes]]:
         offset: Of the data in the same file; in one beside it the data begin at the start.
 
     Raises:
-        UnsupportedImageError: The name leads out of the folder, or to more than one file.
+        UnsupportedImageError: See `require_data`.
         UnreadableFileError: There is no such file.
     """
-    data = path if name is None else _beside(path, name)
+    data = path if name is None else require_data(path, name)
     with data.open("rb") as file:
         if name is None:
             file.seek(offset)
         yield file
-
-
-def _beside(path: Path, name: str) -> Path:
-    if name.upper().startswith("LIST") or "%" in name:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "data in several files")
-    data = path.parent / name
-    if PurePath(name).name != name or "\\" in name or data.is_symlink():
-        detail = "data outside of the folder of the header"
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    if not data.is_file():
-        detail = "the data, in a file beside the header, are not there"
-        raise UnreadableFileError(path, Reason.VANISHED, detail)
-    return data
 
 
 def read_data(path: Path, file: IO[bytes], packing: Packing, count: int) -> bytes:

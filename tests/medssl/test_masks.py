@@ -305,7 +305,17 @@ def test_objects_of_series_that_are_not_here_are_counted(tmp_path: Path) -> None
     write_segmentation(root / "none", {"a": blobs()[0]}, ReferencedSeriesSequence=Items([]))
     summary = scan(root, tmp_path / "m.parquet", ScanConfig(workers=1), key=KEY)
     assert (summary.masks, summary.loose_masks) == (SHAPE[0], 1)
-    assert "of 5 images; 1 DICOM objects refer to no series here" in summary.table()
+    assert "of 5 images; 1 DICOM objects refer to no series here of one patient" in summary.table()
+
+
+def test_a_series_that_two_patients_share_gets_no_outlines(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_oblique_series(root / "one")
+    write_oblique_series(root / "two", patient="P2")
+    write_oblique_series(root / "own", patient="P2", series="1.2.3.5")
+    write_segmentation(root / "seg", {"a": blobs()[0]})
+    summary = scan(root, tmp_path / "m.parquet", ScanConfig(workers=1), key=KEY)
+    assert (summary.masks, summary.loose_masks) == (0, 1)
 
 
 def test_names_of_structures_that_nobody_asked_for_go_nowhere(tmp_path: Path) -> None:

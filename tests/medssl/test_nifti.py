@@ -168,7 +168,7 @@ def test_a_size_beyond_the_budget_is_refused_before_anything_is_loaded(
         (108, "<f4", -1.0, Reason.CORRUPT, "begin nowhere"),
         (108, "<f4", 5e8, Reason.TRUNCATED, "less data"),
         (280, "<f4", np.inf, Reason.CORRUPT, "no number"),  # of the sform
-        (344, "S4", b"ni1", Reason.UNSUPPORTED, "two files"),
+        (344, "S4", b"ni1", Reason.UNSUPPORTED, "end in .hdr"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_set_aside(

@@ -107,7 +107,7 @@ def test_data_beside_the_header_are_read_from_its_own_folder_only(
     for place in (folder / "voxels.raw", tmp_path / "secret.raw"):
         place.write_bytes(BODY.tobytes(order="F"))
     (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
-    header = folder / "header"
+    header = folder / f"header.{'nrrd' if write is nrrd_file else 'mhd'}"
     found = load(header, write(BODY, data="voxels.raw"))
     np.testing.assert_array_equal(found[0].values, BODY[:, :, 0].T)
     for name in ("../secret.raw", str(tmp_path / "secret.raw"), "link.raw", "..\\secret.raw"):
