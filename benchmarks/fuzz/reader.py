@@ -1,6 +1,6 @@
-"""Read what atheris makes of the files in a folder, as a scan does; see `fuzz_images.py`.
+"""Read what atheris makes of the files in a folder, as a scan does; see `images.py`.
 
-Run: python benchmarks/fuzz_reader.py FORMAT FOUND CORPUS [option of libFuzzer ...]
+Run: python benchmarks/fuzz/reader.py FORMAT FOUND CORPUS [option of libFuzzer ...]
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import above  # noqa: F401
 import atheris  # type: ignore[import-not-found]
 import checkout  # noqa: F401 - the packages of this checkout, before any that are installed
 

@@ -1,8 +1,8 @@
 """Read files that a coverage-guided fuzzer makes of good ones: none may be taken for our mistake.
 
-Run: python benchmarks/fuzz_images.py [SECONDS] [FORMAT ...]
+Run: python benchmarks/fuzz/images.py [SECONDS] [FORMAT ...]
 
-Needs atheris (pip install atheris), which finds changes of a file that lead to other code. Each
+Needs the extra `fuzz`, atheris, which finds changes of a file that lead to other code. Each
 format gets its share of the seconds, one hour in all by default. Everything that a scan does with a
 file is done with each input, and with a mask what `medssl segment` does; of a slide in MIRAX one
 part is changed, the others are whole. Ends with status 1 if a reader failed in a way it does not
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import above  # noqa: F401
 from record import HERE, keep
 
 from tests.medssl import test_bif_slides, test_dicom_slides, test_slides
@@ -74,7 +75,7 @@ def fuzz(name: str, seconds: float, corpus: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     begin, executions, ended = time.monotonic(), 0, 0
     while (left := int(begin + seconds - time.monotonic())) > 0:
-        command = [sys.executable, str(HERE / "fuzz_reader.py"), name, str(folder), str(corpus)]
+        command = [sys.executable, str(HERE / "fuzz" / "reader.py"), name, str(folder), str(corpus)]
         options = (*_LIMITS, f"-max_len={2 * len(seed)}", f"-max_total_time={left}")
         kept = f"-artifact_prefix={folder}/"
         done = subprocess.run(
