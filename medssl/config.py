@@ -51,8 +51,8 @@ class DataConfig(Section):
         None,
         ge=1e-4,
         le=100,
-        description="of volumes: between the voxels of the canvas, their middle cut out or their"
-        " borders repeated; by default the longest side fills the canvas",
+        description="between the pixels or voxels of the canvas, the middle of an image cut out or"
+        " its borders repeated; by default the longest side fills the canvas",
     )
     patches: bool = Field(False, description="of volumes: all cubes that cover one are samples")
     stain: StainMethod | None = Field(

@@ -35,7 +35,7 @@ class EncoderSpec:
         head_layer: Whether the first layer of the method's head follows the network.
         dims: 2 for images, 3 for volumes.
         stain: See `medssl.transforms.stain_normalisation`.
-        spacing_mm: Of volumes; None where they are made to fill the canvas.
+        spacing_mm: Between the pixels of the canvas; None where images are made to fill it.
         slab: Slices that an image is made of, 1 or 3.
         patches: Whether volumes are cut to patches of the canvas' side.
         norm: See `build_backbone`.

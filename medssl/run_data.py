@@ -10,7 +10,7 @@ from medssl.backbones import choose_stem, side_multiple, takes_patches
 from medssl.config import DataConfig, Dims, Preset, PretrainConfig
 from medssl.errors import DataError
 from medssl.hub_backbones import HUB_KNOWN, HUB_TRANSFORMERS, hub_side_multiple
-from medssl.loading.canvas import choose_canvas, choose_channels
+from medssl.loading.canvas import choose_canvas, choose_channels, scales_of
 from medssl.manifest import Manifest, read_manifest
 from medssl.manifest_paths import absolute, as_written, is_remote
 from medssl.scanning.scan import scan
@@ -133,11 +133,14 @@ def _choose_canvas(config: PretrainConfig, rows: Manifest) -> int:
     return config.image_size if has_scale else choose_canvas(rows, config.image_size)
 
 
-def _check_kind(data: DataConfig, channels: int) -> None:
+def _check_kind(data: DataConfig, channels: int, rows: Manifest) -> None:
     """Raise `ConfigError` for settings of another kind of image."""
     stain, dims = data.stain, data.dims
-    if data.spacing_mm is not None and dims == 2:
-        raise ConfigError("data.spacing_mm is for volumes; set data.dims=3, or leave it out")
+    if data.spacing_mm is not None and not any(scales_of(rows.rows, data.spacing_mm)):
+        raise ConfigError(
+            f"data.spacing_mm {data.spacing_mm:g}: none of {len(rows)} images says how large its"
+            " pixels are; leave it out"
+        )
     if stain and (channels != 3 or dims == 3):
         held = "volumes" if dims == 3 else "images without colour"
         raise ConfigError(f"data.stain {stain} is for sections, not for {held}; leave it out")
@@ -171,7 +174,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     rows = training_rows(manifest, data)
     chosen = 3 if data.slab == 3 else choose_channels(rows)
     channels = chosen if data.channels == "auto" else data.channels
-    _check_kind(data, channels)
+    _check_kind(data, channels, rows)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {

@@ -1,4 +1,4 @@
-"""One manifest row as a square 16-bit canvas: aspect kept, borders repeated outwards.
+"""One manifest row as a square 16-bit canvas: aspect or size kept, borders repeated outwards.
 
 The free strips of an image that is not square repeat its border rows or columns: black air stays
 black, white glass stays white, and no frame of a constant colour gives away the size of the image,
@@ -10,12 +10,14 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 
 from medssl.config import StainMethod, Window
+from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import to_display
-from medssl.loading.fitting import Fitting, stored
+from medssl.loading.fitting import Fitting, Scale, stored
 from medssl.manifest import Manifest
 from medssl.manifest_paths import decode_path
 from medssl.sources.local import local_file
@@ -62,8 +64,9 @@ class CanvasReader:
         channels: int,
         window: Window,
         stain: StainMethod | None = None,
+        spacing_mm: float | None = None,
     ) -> None:
-        """Prepare to read canvases of `channels` x `canvas` x `canvas`.
+        """Prepare to read canvases of `channels` x `canvas` x `canvas`, each pixel `spacing_mm`.
 
         Raises:
             ValueError: A method for stains, and not 3 channels.
@@ -82,17 +85,23 @@ class CanvasReader:
         self._members: list[str | None] = rows["member"].to_list()
         self._frames: list[int] = rows["frame"].to_list()
         self._arrays: dict[tuple[str, str], NpzImages] = {}
+        self._in_mm = spacing_mm is not None
+        self._scales = scales_of(rows, spacing_mm)
 
     def read(self, index: int) -> Tensor:
         """Return the canvas of one row, uint16.
 
         Raises:
-            IngestError: The file cannot be read any more.
+            IngestError: The file cannot be read any more, or a spacing is wanted and it has none.
         """
         path, kind, member = self._paths[index], self._kinds[index], self._members[index]
         if kind == "npz":
             decoded = self._array(path, member or "").decode(self._frames[index])
-            return self._to_canvas(to_display(decoded, self._window))
+            return self._to_canvas(to_display(decoded, self._window), None)
+        scale = self._scales[index]
+        if self._in_mm and scale is None:
+            place = self.root / decode_path(path)
+            raise UnsupportedImageError(place, Reason.UNSUPPORTED, "an image without a spacing")
         display = read_display(
             self.root / decode_path(path),
             kind=kind,
@@ -100,10 +109,10 @@ class CanvasReader:
             frame=self._frames[index],
             window=self._window,
         )
-        return self._to_canvas(display)
+        return self._to_canvas(display, scale)
 
-    def _to_canvas(self, display: npt.NDArray[np.float32]) -> Tensor:
-        canvas = to_canvas(display, self._canvas, self._channels)
+    def _to_canvas(self, display: npt.NDArray[np.float32], scale: Scale | None) -> Tensor:
+        canvas = to_canvas(display, self._canvas, self._channels, scale)
         if self._normalize is None:
             return canvas
         return stored(self._normalize(canvas.float() / 65535))
@@ -123,20 +132,38 @@ class CanvasReader:
         return {**self.__dict__, "_arrays": {}}
 
 
-def to_canvas(display: npt.NDArray[np.float32], side: int, channels: int) -> Tensor:
+def scales_of(rows: pl.DataFrame, wanted_mm: float | None) -> list[Scale | None]:
+    """Return the scale of each row of a manifest; None where its spacing is not known, or wanted.
+
+    Args:
+        rows: Of a manifest.
+        wanted_mm: Between the pixels of a canvas; None lets images fill it.
+    """
+    if wanted_mm is None:
+        return [None] * len(rows)
+    return [
+        None if None in spacing else Scale(spacing, wanted_mm)
+        for spacing in rows.select("spacing_row_mm", "spacing_column_mm").iter_rows()
+    ]
+
+
+def to_canvas(
+    display: npt.NDArray[np.float32], side: int, channels: int, scale: Scale | None = None
+) -> Tensor:
     """Fit an image into a square without changing its aspect.
 
     Args:
         display: `[1 or 3, rows, columns]`, 0 to 1.
         side: Of the square, px; the longer side of the image becomes this long.
         channels: 1 or 3.
+        scale: Gives pixels a size instead; what is larger than the square is cut off on both sides.
 
     Returns:
         `[channels, side, side]`, uint16, 65535 for 1.
     """
     image = _with_channels(torch.from_numpy(np.ascontiguousarray(display)), channels)
     rows, columns = image.shape[1:]
-    return Fitting.of_image(rows, columns, side).pixels(image)
+    return Fitting.of_image(rows, columns, side, scale).pixels(image)
 
 
 def _with_channels(image: Tensor, channels: int) -> Tensor:

@@ -15,7 +15,7 @@ volume takes its place.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ class CanvasDataset(Dataset[Tensor]):
             channels: 1 or 3; colour becomes grey and grey is repeated as needed.
             window: How stored values become 0 to 1.
             stain: See `medssl.transforms.stain_normalisation`; of images in colour.
-            spacing_mm: Of volumes; see `medssl.loading.volume_canvas.to_cube`.
+            spacing_mm: Between the pixels of a canvas; by default the longest side fills it.
             cache_gb: The first rows of the manifest that fit into this are decoded once only.
             store: Where decoded images are kept on disk; nowhere by default.
 
@@ -99,16 +99,16 @@ class CanvasDataset(Dataset[Tensor]):
             ConfigError: There is a store, and the site key cannot be read.
         """
         self._shape = (channels, *[canvas] * (3 if manifest.holds_volumes else 2))
-        form = {"canvas": canvas, "channels": channels}
+        form: dict[str, Any] = {"canvas": canvas, "window": window, "spacing_mm": spacing_mm}
         self._reader: CanvasReader | VolumeReader | SlabReader | PatchReader
         if manifest.patch is not None:
             self._reader = PatchReader(manifest, channels=channels, window=window)
         elif manifest.holds_volumes:
-            self._reader = VolumeReader(manifest, **form, window=window, spacing_mm=spacing_mm)
+            self._reader = VolumeReader(manifest, channels=channels, **form)
         elif manifest.slices is not None:
-            self._reader = SlabReader(manifest, canvas=canvas, window=window)
+            self._reader = SlabReader(manifest, **form)
         else:
-            self._reader = CanvasReader(manifest, **form, window=window, stain=stain)
+            self._reader = CanvasReader(manifest, channels=channels, stain=stain, **form)
         self._samples: list[str] = manifest.rows["sample"].to_list()
         self._cache = CanvasCache(len(manifest), self._shape, cache_gb)
         self.store = None
@@ -117,7 +117,8 @@ class CanvasDataset(Dataset[Tensor]):
             settings = f"{CANVAS_VERSION} {self._shape} {window} {stain} {spacing_mm}"
             self._files = ScannedFiles(manifest)
             volumes = {} if isinstance(self._reader, CanvasReader) else self._reader.volumes
-            self.store = CanvasStore(store, canvas_keys(manifest, settings, volumes), self._shape)
+            keys = canvas_keys(manifest, settings, volumes, in_mm=spacing_mm is not None)
+            self.store = CanvasStore(store, keys, self._shape)
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -3,13 +3,25 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from medssl.transforms.resizing import resize, resize_labels
+
+
+class Scale(NamedTuple):
+    """How large the pixels of an image are, and of its canvas.
+
+    Attributes:
+        spacing_mm: Between rows, between columns.
+        wanted_mm: Between the pixels of the canvas.
+    """
+
+    spacing_mm: tuple[float, float]
+    wanted_mm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +41,12 @@ class Fitting:
     canvas: int
 
     @classmethod
-    def of_image(cls, rows: int, columns: int, canvas: int) -> Self:
-        """Let the longer side of an image fill the canvas."""
-        scale = canvas / max(rows, columns)
-        sides = (max(1, round(rows * scale)), max(1, round(columns * scale)))
+    def of_image(cls, rows: int, columns: int, canvas: int, scale: Scale | None = None) -> Self:
+        """Let the longer side of an image fill the canvas, or give its pixels a size."""
+        if scale is not None:
+            return cls.of_volume((rows, columns), scale.spacing_mm, canvas, scale.wanted_mm)
+        factor = canvas / max(rows, columns)
+        sides = (max(1, round(rows * factor)), max(1, round(columns * factor)))
         return cls((rows, columns), ((0, rows), (0, columns)), sides, canvas)
 
     @classmethod
@@ -46,11 +60,11 @@ class Fitting:
         """Let the longest side of a volume in mm fill the canvas, or give its voxels a size.
 
         Args:
-            shape: Slices, rows, columns.
+            shape: Slices, rows, columns; of an image the last two.
             spacing_mm: Between them.
-            canvas: Side of the cube, px.
-            wanted_mm: Between the voxels of the cube: what is larger than the cube is cut off on
-                both sides alike, to half a voxel.
+            canvas: Side of the cube or square, px.
+            wanted_mm: Between its voxels: what is larger than it is cut off on both sides alike,
+                to half a voxel.
         """
         kept = [(0, count) for count in shape]
         if wanted_mm is not None:

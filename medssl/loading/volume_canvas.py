@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medssl.errors import Reason, UnsupportedImageError
 from medssl.intensity import Window, show_volume
 from medssl.loading.fitting import Fitting
 from medssl.manifest import Manifest
@@ -60,8 +59,8 @@ class VolumeReader:
         slices = self.volumes[self._names[index]]
         shown = read_shown(slices, self.root, self._window)
         first = self.root / decode_path(slices.images[0][0])
-        if self._spacing_mm is not None and slices.geometry.spacing_mm is None:
-            raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
+        if self._spacing_mm is not None:
+            slices.require_spacing(self.root)
         placed, spacing = turned(first, shown, slices.geometry)
         cube = to_cube(placed, spacing, self._canvas, self._spacing_mm)
         return cube.expand(self._channels, -1, -1, -1).contiguous()

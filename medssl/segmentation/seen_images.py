@@ -13,6 +13,7 @@ from medssl.encoder_spec import EncoderSpec
 from medssl.errors import IngestError
 from medssl.fewlabels.groups import IntArray
 from medssl.fewlabels.labelled_images import light_views
+from medssl.loading.canvas import scales_of
 from medssl.loading.fitting import Fitting
 from medssl.loading.store import StorePlan
 from medssl.loading.volume_canvas import volumes_by_name
@@ -68,13 +69,14 @@ class SeenImages:
         self._volumes = volumes_by_name(manifest) if manifest.holds_volumes else {}
         self._names: list[str] = manifest.rows["volume"].to_list()
         self._sizes = list(manifest.rows.select("rows", "columns").iter_rows())
+        self._scales = scales_of(manifest.rows, spec.spacing_mm)
         self._dataset = open_dataset(manifest, spec, cache_gb=cache_gb, store=store)
 
     def fitting(self, row: int) -> Fitting:
         """Return where the pixels of a sample are in its canvas."""
         if not self._volumes:
             rows, columns = self._sizes[row]
-            return Fitting.of_image(rows, columns, self.spec.canvas)
+            return Fitting.of_image(rows, columns, self.spec.canvas, self._scales[row])
         slices, first = self._volume(row)
         nothing = np.broadcast_to(np.uint8(0), (len(slices.images), *slices.size))
         placed, spacing = turned(first, nothing, slices.geometry)

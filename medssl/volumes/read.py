@@ -73,6 +73,17 @@ class Slices(NamedTuple):
             bool(rows["suv"].str.starts_with(Suv.KNOWN).fill_null(value=False).all()),
         )
 
+    def require_spacing(self, root: Path) -> tuple[float, float, float]:
+        """Return the distances between slices, rows and columns, mm.
+
+        Raises:
+            UnsupportedImageError: They are not known.
+        """
+        if self.geometry.spacing_mm is None:
+            first = root / decode_path(self.images[0][0])
+            raise UnsupportedImageError(first, Reason.UNSUPPORTED, "a volume without a spacing")
+        return self.geometry.spacing_mm
+
     def read(self, root: Path) -> NDArray[np.float32]:
         """Read all slices; each file is opened once where its slices follow each other.
 

@@ -265,7 +265,6 @@ def test_volumes_go_through_the_whole_line(tmp_path: Path, method: str) -> None:
         (("--method", "rotation"), "rotation is for images"),
         (("--backbone", "hf_vit"), "is for images"),
         (("--backbone", "efficientnet_b0"), "for images only"),
-        (("--set", "data.spacing_mm=2", "--dims", "2"), "is for volumes; set data.dims=3"),
     ],
 )
 def test_what_volumes_cannot_have_is_told(
