@@ -166,8 +166,8 @@ _LEAST_SPREAD = 1e-3
 _LEAST_RANK = 1.5
 _LEAST_PROJECTION_SPREAD = 0.05  # healthy methods were above 0.8 after 50 steps
 _WAY_OUT = (
-    "try a lower learning rate, a larger batch, stronger views, or a method with an explicit term"
-    " against collapse (vicreg, barlow_twins, simclr)"
+    "try a lower learning rate, a larger batch, more samples, stronger views, or, if this is none,"
+    " a method with an explicit term against collapse (vicreg, barlow_twins, simclr)"
 )
 
 

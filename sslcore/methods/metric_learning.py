@@ -20,8 +20,11 @@ from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.random import seeded
 from sslcore.views import ViewBatch
 
-# These hold weights of classes, wrap other losses, or take no labels.
-_UNSUITED = frozenset({"VICRegLoss", "CrossBatchMemory", "SelfSupervisedLoss", "MultipleLosses"})
+# These hold weights of classes, wrap other losses, take no labels, or want rows in an order.
+_UNSUITED = (
+    *("VICRegLoss", "CrossBatchMemory", "SelfSupervisedLoss", "MultipleLosses"),
+    "EmbeddingsAlreadyPackagedAsTriplets",
+)
 
 
 class MetricLearningConfig(MethodSection):

@@ -143,6 +143,7 @@ def test_metric_learning_needs_keys_to_draw_from() -> None:
         ),
         ({"loss_args": {"alpha_": 1}}, "alpha_"),
         ({"miner": "BatchHard"}, "did you mean 'BatchHardMiner'"),
+        ({"miner": "EmbeddingsAlreadyPackagedAsTriplets"}, "method.miner: unknown"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_reason(settings: dict[str, str], message: str) -> None:
