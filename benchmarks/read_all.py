@@ -50,7 +50,7 @@ EXPECTED = {  # of the files that hold no image to learn from; all others are to
     "dicom_files/liver.dcm": Reason.SEGMENTATION,
     "dicom_files/liver_1frame.dcm": Reason.SEGMENTATION,
     "wsi_small/boxes.tiff": Reason.UNSUPPORTED,  # says no microns per pixel
-    "wsi_small/boxes_0.dcm": Reason.NO_PIXELS,  # a slide of 16 x 16 px, without tissue
+    "wsi_small/boxes_0.dcm": Reason.NO_TILES,  # a slide of 16 x 16 px, without tissue
     "wsi_small/boxes_1.dcm": Reason.UNSUPPORTED,  # its thumbnail
 }
 

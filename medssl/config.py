@@ -19,7 +19,7 @@ Dims = Literal[2, 3]
 Slab = Literal[1, 3]
 Stem = Literal["auto", "small", "medium", "large"]
 Norm = Literal["batch", "group"]
-SplitBy = Literal["auto", "given", "patient", "image", "site", "scanner"]
+SplitBy = Literal["auto", "given", "patient", "study", "image", "site", "scanner"]
 StainMethod = Literal["macenko", "vahadane", "reinhard"]
 
 
@@ -194,8 +194,8 @@ class FewLabelConfig(Section):
 
     split: SplitBy = Field(
         "auto",
-        description="the data's own where it has one, else by patient; site, scanner: tested on"
-        " those that nothing was learnt from",
+        description="the data's own where it has one, else by patient; study where patients are"
+        " unknown; site, scanner: tested on those that nothing was learnt from",
     )
     test_share: float = Field(0.3, gt=0, lt=1, description="of the patients")
     val_share: float = Field(0.15, gt=0, lt=1, description="of the patients")

@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from medssl.errors import DataError
 from medssl.identity import SiteKey
-from medssl.manifest import Manifest
+from medssl.manifest import Manifest, of_one_patient
 from medssl.manifest_paths import as_written, decode_path, encode_path, path_shape
 
 KEYS = ("path", "file", "patient", "study", "series", "sample")
@@ -25,6 +26,7 @@ SPLITS = {
     "testing": "test",
 }
 _SEPARATORS = ",;\t"
+_USUAL = (*KEYS, "label", "frame", "split", "class", "target", "diagnosis", "finding", "filename")
 _NO_TABLE = "not a CSV table in UTF-8 with a header"
 
 
@@ -119,8 +121,10 @@ def _read(table: Path) -> pl.DataFrame:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{table}: {_NO_TABLE}") from error
     columns = [name.strip().lower() for name in given.columns]
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise DataError(f"{table}: several columns are called {twice[0]!r}; leave one")
+    for place, name in enumerate(columns):
+        if name in columns[:place]:
+            which = f"{columns.index(name) + 1} and {place + 1}"
+            raise DataError(f"{table}: columns {which} are called the same; leave one")
     given.columns = columns
     return given.with_columns(pl.all().str.strip_chars())
 
@@ -146,13 +150,22 @@ def _longer_row(table: Path) -> str:
 
 def _key_column(given: pl.DataFrame, table: Path) -> str:
     """Check the columns and return the one that names images."""
-    columns = ", ".join(given.columns) or "none"
+    held = _columns_in_words(given.columns)
     if "label" not in given.columns:
-        raise DataError(f"{table}: without a column 'label'; it has: {columns}")
+        raise DataError(f"{table}: without a column 'label'; it has: {held}")
     keys = [name for name in KEYS if name in given.columns]
     if not keys:
-        raise DataError(f"{table}: needs one column of {', '.join(KEYS)}; it has: {columns}")
+        raise DataError(f"{table}: needs one column of {', '.join(KEYS)}; it has: {held}")
     return keys[0]
+
+
+def _columns_in_words(columns: Sequence[str]) -> str:
+    """List the usual names, and count the others: without a header they would be a patient's."""
+    shown = [name for name in columns if name in _USUAL or get_close_matches(name, _USUAL)]
+    others = len(columns) - len(shown)
+    if not others:
+        return ", ".join(shown) or "none"
+    return f"{', '.join([*shown, f'{others} that are called otherwise'])}; is line 1 the header?"
 
 
 def _normalise(names: pl.Series, by: str, manifest: Manifest, key: SiteKey) -> pl.Series:
@@ -175,8 +188,11 @@ def _normalise(names: pl.Series, by: str, manifest: Manifest, key: SiteKey) -> p
 
 
 def _names_of(manifest: Manifest, by: str) -> pl.Series:
+    """Return what the table calls each image; a series or study of several patients has no name."""
     if by == "file":
         return manifest.rows["path"].str.split("/").list.last()
+    if by in ("series", "study"):
+        return manifest.rows.select(pl.when(of_one_patient(by)).then(by).alias(by))[by]
     return manifest.rows[by]
 
 
@@ -264,5 +280,5 @@ def _no_match(table: Path, by: str, given: pl.DataFrame, rows: pl.DataFrame) -> 
 def _examples(names: pl.Series, by: str) -> list[str]:
     """Return at most two that can be shown."""
     some = names.drop_nulls().unique(maintain_order=True).head(100).to_list()
-    shown = map(path_shape, some) if by in ("path", "file") else some
+    shown = map(path_shape, some) if by in ("path", "file", "sample") else some
     return list(dict.fromkeys(shown))[:2]

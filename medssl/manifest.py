@@ -71,6 +71,18 @@ _REJECTED: dict[str, DataType | DataTypeClass] = {
 REJECTED_SCHEMA = pl.Schema(_REJECTED)
 
 
+def of_one_patient(by: str) -> pl.Expr:
+    """Tell of each row whether all of its series, or study, are of one patient (and study).
+
+    Identifiers are unique in theory; where patients share one, what refers to it is nobody's.
+
+    Args:
+        by: `series` or `study`.
+    """
+    owners = pl.struct("patient", "study") if by == "series" else pl.col("patient")
+    return owners.n_unique().over(by) == 1
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """Rows and the folder their paths start from.

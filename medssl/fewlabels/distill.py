@@ -21,6 +21,7 @@ from medssl.errors import DataError
 from medssl.fewlabels.classifier import Classifier, Trained, load_classifier
 from medssl.fewlabels.evaluation import Outcome, TestSet, encode_labels
 from medssl.fewlabels.finetune import FinetuneResult, measure, write_results
+from medssl.fewlabels.groups import Unit, plural, unit_of
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.labelled_images import open_labelled_images
 from medssl.fewlabels.metrics import FloatArray, IntArray, Predictions
@@ -81,12 +82,12 @@ def distill(
     labelled = known.where(pl.col("label").is_not_null())
     described = _read_metrics(results / "metrics.json")
     _require_unseen_test(labelled, teacher)
-    by_patient = described["split"] != "image"
-    pool = _unlabelled(labelled, Path(described["run"]), data, progress, by_patient=by_patient)
+    unit = unit_of(described["split"])
+    pool = _unlabelled(labelled, Path(described["run"]), data, progress, unit)
     if len(pool) < config.batch_size:
         raise ConfigError(
             f"batch_size {config.batch_size} is more than the {len(pool)} images that remain to"
-            f" learn from {_left_out(by_patient=by_patient)}"
+            f" learn from {_left_out(unit)}"
         )
     progress.note(
         f"{spec.backbone} learns what {teacher.spec.backbone} says about {len(pool)} images"
@@ -102,7 +103,7 @@ def distill(
     about = teacher.about | {"model": "distilled"}
     note = (
         f"the student learnt from the teacher's probabilities on {len(pool)} images"
-        f" {_left_out(by_patient=by_patient)}; teacher and scratch had the same labels"
+        f" {_left_out(unit)}; teacher and scratch had the same labels"
     )
     metrics = {
         **described,
@@ -144,14 +145,17 @@ def _require_unseen_test(labelled: Manifest, teacher: Trained) -> None:
         )
 
 
-def _left_out(*, by_patient: bool) -> str:
-    return f"without those of test {'patients' if by_patient else 'images'}"
+def _left_out(unit: Unit) -> str:
+    return f"without those of test {plural(unit)}"
 
 
 def _unlabelled(
-    labelled: Manifest, run: Path, data: Path | None, progress: Progress, *, by_patient: bool
+    labelled: Manifest, run: Path, data: Path | None, progress: Progress, unit: Unit
 ) -> Manifest:
-    """Return the images to learn from: no copy of a test image, and none of a test patient."""
+    """Return the images to learn from: no copy of a test image, and none of a test patient.
+
+    In a split by study none of a test study either, in one by image only the copies stay out.
+    """
     folder = RunFolder(run)
     if data is not None:
         given = open_data(data, progress=progress)
@@ -165,13 +169,13 @@ def _unlabelled(
         raise DataError(f"{run}, where the encoder was trained, is gone; give images with --data")
     test = labelled.rows.filter(pl.col("split") == "test")
     left_out = pl.col("content").is_in(test["content"].drop_nulls().implode())
-    if by_patient:
-        left_out |= pl.col("patient").is_in(test["patient"].drop_nulls().implode())
+    for column in {"image": (), "study": ("patient", "study"), "patient": ("patient",)}[unit]:
+        left_out |= pl.col(column).is_in(test[column].drop_nulls().implode()).fill_null(value=False)
     pool = images.where(~left_out.fill_null(value=False))
     if not len(pool):
         raise DataError(
             f"none of {len(images)} images is left to learn from"
-            f" {_left_out(by_patient=by_patient)}; give others with --data"
+            f" {_left_out(unit)}; give others with --data"
         )
     return pool
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from medssl.fewlabels.groups import subject_groups
+from medssl.fewlabels.groups import plural, subject_groups
 from medssl.fewlabels.label_budget import LabelBudget
 from medssl.fewlabels.metrics import (
     FloatArray,
@@ -103,8 +103,8 @@ class TestSet:
         """Prepare the resamples.
 
         Args:
-            manifest_rows: Columns sample, patient, volume and label; where patients are not known,
-                a volume counts as one, and an image without either.
+            manifest_rows: Columns sample, patient, study, volume and label; where patients are not
+                known, a study or volume counts as one, and an image without either.
             tested: Rows that any model is tested on, ascending.
             classes: All labels that occur, in the order of the codes.
             resamples: Of the bootstrap.
@@ -125,30 +125,32 @@ class TestSet:
             pass
 
     def _unit(self) -> str:
-        """Return what is drawn, in a word: volumes where several images are of one."""
+        """Return what is drawn, in a word: studies or volumes where several images are of one."""
         if self.rows["patient"].null_count() < len(self.rows):
             return "patient"
-        return "volume" if self.rows["volume"].drop_nulls().is_duplicated().any() else "image"
+        kinds = ("study", "volume")
+        held = (kind for kind in kinds if self.rows[kind].drop_nulls().is_duplicated().any())
+        return next(held, "image")
 
     def describe_interval(self) -> dict[str, Any]:
         """Say what the intervals are, for metrics.json."""
         num_units = int(self._groups.max()) + 1
         num_unknown = self.rows["patient"].null_count()
         unit = self._unit()
-        note = f"{num_units} test {unit}s drawn with replacement, all classes present"
+        note = f"{num_units} test {plural(unit)} drawn with replacement, all classes present"
         if num_unknown:
             unknown = (
                 f"images of unknown patients ({num_unknown}) count as one each"
                 if unit == "patient"
                 else "patients are not known"
             )
-            shared = "volumes" if unit == "volume" else "images"
+            shared = "images" if unit == "patient" else plural(unit)
             note += f"; {unknown}, so intervals are too narrow if {shared} share a patient"
         if not self._has_intervals:
             note = (
-                f"no intervals: a class is on {self._fewest} of {num_units} test {unit}s, and fewer"
-                f" than {FEWEST_UNITS} cannot tell how much others would differ; raise test_share,"
-                " or test every patient with --folds"
+                f"no intervals: a class is on {self._fewest} of {num_units} test {plural(unit)},"
+                f" and fewer than {FEWEST_UNITS} cannot tell how much others would differ; raise"
+                " test_share, or test every patient with --folds"
             )
         elif num_units < 20:
             note += "; so few that the intervals themselves are rough"

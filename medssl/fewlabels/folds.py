@@ -5,7 +5,7 @@ import polars as pl
 
 from medssl.config import SplitBy
 from medssl.errors import DataError
-from medssl.fewlabels.groups import Unit, groups_by
+from medssl.fewlabels.groups import groups_by, unit_of
 from medssl.fewlabels.split import Split, divide, require_every_class
 
 
@@ -44,8 +44,8 @@ def fold_rows(
             " --folds 1"
         )
     if how in ("site", "scanner"):
-        raise DataError(f"folds are by patient or image; use --folds 1 with --split {how}")
-    by: Unit = "image" if how == "image" else "patient"
+        raise DataError(f"folds are by patient, study or image; use --folds 1 with --split {how}")
+    by = unit_of(how)
     groups = groups_by(rows, by)
     classes = rows["label"].unique().sort().to_list()
     inner = min(0.5, val_share * folds / (folds - 1))

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from medssl.errors import DataError
 
 IntArray = NDArray[np.int64]
-Unit = Literal["patient", "image"]
+Unit = Literal["patient", "study", "image"]
 
 PATIENT_WAY_OUT = (
     "scan again with --patient-pattern, which takes the patient from the path,"
-    " or accept images of one patient on both sides with --split image"
+    " keep studies whole, where they are known, with --split study, or accept images of one"
+    " patient on both sides with --split image"
 )
 
 
@@ -42,8 +43,27 @@ def joined_groups(*keys: Sequence[str | None]) -> IntArray:
 
 
 def subject_groups(rows: pl.DataFrame) -> IntArray:
-    """Number whom images are of: patients where they are known, else volumes, else each its own."""
-    return joined_groups(rows["patient"].to_list(), rows["volume"].to_list())
+    """Number whom images are of: patients where known, else studies, volumes, or each its own."""
+    study = rows.select(pl.when(pl.col("patient").is_null()).then("study"))["study"]
+    return joined_groups(rows["patient"].to_list(), study.to_list(), rows["volume"].to_list())
+
+
+def finest_unit(rows: pl.DataFrame) -> Unit:
+    """Return the unit by which rows can be divided so that as little as possible is torn apart."""
+    if not rows["patient"].has_nulls():
+        return "patient"
+    return "image" if _unknown_studies(rows) else "study"
+
+
+def plural(unit: str) -> str:
+    """Return the word for several of a unit."""
+    return f"{unit.removesuffix('y')}ies" if unit.endswith("y") else f"{unit}s"
+
+
+def unit_of(how: str) -> Unit:
+    """Return what stays together in a split of this kind; `SplitBy` names them."""
+    units: dict[str, Unit] = {"image": "image", "study": "study"}
+    return units.get(how, "patient")
 
 
 def patient_groups(rows: pl.DataFrame) -> IntArray:
@@ -58,10 +78,28 @@ def patient_groups(rows: pl.DataFrame) -> IntArray:
 
 
 def groups_by(rows: pl.DataFrame, unit: Unit) -> IntArray:
-    """Number what must stay together: patients, or else exact copies and slices of one volume."""
-    if unit == "image":
-        return joined_groups(rows["content"].to_list(), rows["volume"].to_list())
-    return patient_groups(rows)
+    """Number what must stay together: patients, studies, or exact copies and slices of a volume.
+
+    Raises:
+        DataError: Images of an unknown patient, or study.
+    """
+    copies = (rows["content"].to_list(), rows["volume"].to_list())
+    match unit:
+        case "image":
+            return joined_groups(*copies)
+        case "study":
+            if unknown := _unknown_studies(rows):
+                raise DataError(
+                    f"{unknown} of {len(rows)} labelled images have neither patient nor study;"
+                    f" {PATIENT_WAY_OUT}"
+                )
+            return joined_groups(rows["patient"].to_list(), rows["study"].to_list(), *copies)
+        case "patient":
+            return patient_groups(rows)
+
+
+def _unknown_studies(rows: pl.DataFrame) -> int:
+    return int((rows["patient"].is_null() & rows["study"].is_null()).sum())
 
 
 def place_groups(rows: pl.DataFrame, place: Literal["site", "scanner"]) -> IntArray:

@@ -14,8 +14,11 @@ from medssl.fewlabels.groups import (
     PATIENT_WAY_OUT,
     IntArray,
     Unit,
+    finest_unit,
     groups_by,
     place_groups,
+    plural,
+    unit_of,
 )
 
 PARTS = ("train", "val", "test")
@@ -39,7 +42,7 @@ class Split:
     train: IntArray
     val: IntArray
     test: IntArray
-    how: Literal["given", "patient", "image", "site", "scanner"]
+    how: Literal["given", "patient", "study", "image", "site", "scanner"]
     notes: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, IntArray]:
@@ -82,13 +85,14 @@ def split_samples(
     """Divide images into train, val and test.
 
     Exact copies of an image stay together, and so do all patients that share one. A given split
-    without a val part gets one cut from train, by patient where patients are known.
+    without a val part gets one cut from train, by patient where patients are known, else by study.
 
     Args:
-        rows: Columns patient, content, label, split, site and scanner of a manifest; every label
-            present.
+        rows: Columns patient, study, content, volume, label, split, site and scanner of a
+            manifest; every label present.
         how: `auto` takes the given split where there is one, else splits by patient. `site` and
             `scanner` test on whole ones of these, and cut the val part from the others by patient.
+            `study` is for patients that are not known.
         test_share: Of the patients (sites, scanners), and of the images of each class, as well as
             whole ones allow.
         val_share: Likewise, of the patients.
@@ -104,7 +108,7 @@ def split_samples(
     elif how in ("site", "scanner"):
         split = _split_by_place(rows, how, test_share, val_share, seed)
     else:
-        by: Unit = "image" if how == "image" else "patient"
+        by = unit_of(how)
         groups = groups_by(rows, by)
         shares = (1 - test_share - val_share, val_share, test_share)
         train, val, test = divide(rows, groups, shares, seed=seed, unit=by)
@@ -211,17 +215,18 @@ def divide(
     classes, codes = np.unique(rows["label"].to_numpy(), return_inverse=True)
     counts = np.zeros((int(groups.max()) + 1, len(classes)), np.int64)
     np.add.at(counts, (groups, codes), 1)
+    units = plural(unit)
     if len(counts) < len(shares):
         raise DataError(
-            f"too few {unit}s for {len(shares)} parts: {len(counts)}, those who share an image"
-            f" or a patient counted as one; more {unit}s are needed"
+            f"too few {units} for {len(shares)} parts: {len(counts)}, those who share an image"
+            f" or a patient counted as one; more {units} are needed"
             + (f", or {PATIENT_WAY_OUT}" if unit == "patient" else "")
         )
     for name, holders in zip(classes, (counts > 0).sum(0), strict=True):
         if holders < len(shares):
             raise DataError(
-                f"class {name!r} has images of {holders} {unit}(s), fewer than the {len(shares)}"
-                f" parts; leave the class out, or add {unit}s"
+                f"class {name!r} has images of too few {units}, {holders} for {len(shares)}"
+                f" parts; leave the class out, or add {units}"
                 + (f", or {PATIENT_WAY_OUT}" if unit == "patient" else "")
             )
     parts = assign_groups(counts, shares, seed=seed)
@@ -246,7 +251,7 @@ def _given_split(rows: pl.DataFrame, val_share: float, seed: int) -> Split:
             " use --split patient"
         )
     if not len(val):
-        by: Unit = "image" if rows["patient"].gather(train).has_nulls() else "patient"
+        by = finest_unit(rows[train.tolist()])
         train, val = _cut_val(rows, train, val_share, by=by, seed=seed)
         notes.append(f"the given split has no val part: {len(val)} images cut from train by {by}")
     return Split(train, val, test, "given", tuple(notes))

@@ -191,6 +191,7 @@ def _leakage(results: Results) -> Section:
         return Section("leakage", title, (note, sizes), lead)
     split = {
         "patient": "The split was drawn by patient.",
+        "study": "The split was drawn by study.",
         "given": "The split is the one that the data brought.",
         "image": "The split was drawn by image.",
     }.get(results.split, "")

@@ -11,6 +11,7 @@ from string import Formatter
 import polars as pl
 
 from medssl.errors import DataError, Reason
+from medssl.manifest import of_one_patient
 from medssl.manifest_paths import path_shape
 from sslcore.errors import ConfigError
 
@@ -82,18 +83,12 @@ def with_masks(rows: pl.DataFrame, rejected: pl.DataFrame, masks: dict[str, str]
         .drop_nulls("series")
         .group_by("series", maintain_order=True)
         .agg("objects")
-        .join(_with_one_owner(rows), on="series", how="semi", maintain_order="left")
+        .join(rows.filter(of_one_patient("series")), on="series", how="semi", maintain_order="left")
     )
     joined = rows.join(own, on="path", how="left", maintain_order="left").join(
         objects, on="series", how="left", maintain_order="left"
     )
     return joined.with_columns(pl.coalesce("beside", "objects").alias("masks")).select(rows.columns)
-
-
-def _with_one_owner(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the series whose images are of one patient and study."""
-    owners = pl.struct("patient", "study").n_unique()
-    return rows.group_by("series").agg(owners=owners).filter(pl.col("owners") == 1)
 
 
 def _require_template(template: str) -> None:

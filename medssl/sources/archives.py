@@ -24,6 +24,7 @@ _CHUNK = 1 << 20
 _SUFFIXES = (".zip", ".tar")
 _WHOLE = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 _INSIDE = re.compile(r"\.(?:zip|tar)(?=/)", re.IGNORECASE)
+_FIRST_FILE = b"PK\x03\x04"
 _ENCRYPTED = 1  # bit of a zip entry's flags
 _MOST_PACKED = 1100  # times smaller than unpacked; deflate reaches 1032
 _SMALL = 16 << 20  # bytes that may be packed to any size
@@ -61,15 +62,22 @@ class Listing(NamedTuple):
 def is_archive(path: Path) -> bool:
     """Tell whether a file is a zip or tar archive, by its name and its content.
 
-    By the name, since documents and NumPy archives are zip files too.
+    By the name, since documents and NumPy archives are zip files too. One that was cut short is an
+    archive.
     """
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         return False
     try:
-        return zipfile.is_zipfile(path) if suffix == ".zip" else is_tar(path)
+        return _is_zip(path) if suffix == ".zip" else is_tar(path)
     except OSError:
         return False
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        begins = file.read(len(_FIRST_FILE)) == _FIRST_FILE
+    return begins or zipfile.is_zipfile(path)
 
 
 def is_packed_whole(path: Path) -> bool:
@@ -152,7 +160,11 @@ class _Zip:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = zipfile.ZipFile(path)
+        try:
+            self._file = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            detail = "an archive whose list of files is not there, or damaged: it may be cut short"
+            raise UnreadableFileError(path, Reason.TRUNCATED, detail) from error
         _require_few(path, len(self._file.filelist))
         if sum(info.compress_size for info in self._file.filelist) > path.stat().st_size:
             raise UnreadableFileError(path, Reason.CORRUPT, "an archive whose files overlap")
@@ -160,7 +172,7 @@ class _Zip:
     @property
     def damage(self) -> tuple[Reason, str] | None:
         """As in `Listing`."""
-        names = self._file.namelist()
+        names = [entry.name for entry in self.entries]
         if not (more := len(names) - len(set(names))):
             return None
         detail = f"{more} files of the names of others; of each name the last is read"
@@ -253,6 +265,9 @@ def _checked(entry: Entry) -> Entry:
         return entry._replace(problem=(Reason.TOO_LARGE, detail))
     if not is_plain_name(entry.name):
         return entry._replace(problem=(Reason.UNSUPPORTED, "its name in the archive is no path"))
+    if is_archive_name(entry.name):
+        detail = "an archive in an archive; unpack the outer one"
+        return entry._replace(problem=(Reason.UNSUPPORTED, detail))
     return entry
 
 

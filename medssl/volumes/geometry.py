@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
+from medssl.manifest import of_one_patient
 from medssl.volumes.assemble import IS_SLICE, OWNED, SAME_SPACING, SPACING
 from medssl.volumes.planes import UNEVEN, Floats, along_normal, steps_between
 
@@ -129,10 +130,9 @@ def _with_mixtures(slices: pl.DataFrame) -> pl.DataFrame:
         | pl.col(name).null_count().is_between(1, pl.len() - 1)
         for name in SPACING
     )
-    owners = pl.struct("patient", "study").n_unique().over("series")
     return slices.with_columns(
         mixed_sizes=pl.any_horizontal(*sides, *spacings).over(OWNED),
-        shared_series=pl.col("series").is_not_null() & (owners > 1),
+        shared_series=pl.col("series").is_not_null() & ~of_one_patient("series"),
     )
 
 

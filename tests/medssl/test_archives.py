@@ -131,6 +131,27 @@ def test_hidden_folders_are_passed_over_and_of_equal_names_the_last_is_read(tmp_
     assert rejected.select("path", "reason", "detail").rows() == [("a.zip", "corrupt", detail)]
 
 
+def test_an_archive_cut_short_and_one_in_another_are_told_as_such(tmp_path: Path) -> None:
+    whole = write_zip(tmp_path, *(f"{number}.dcm" for number in range(9)))
+    content = whole.read_bytes()
+    (tmp_path / "d" / "cut.zip").write_bytes(content[: len(content) // 2])
+    with zipfile.ZipFile(tmp_path / "d" / "outer.zip", "w") as file:
+        file.writestr("inner.zip", content)
+        file.writestr("in/", b"")
+        file.writestr("in/x.dcm", (tmp_path / "one").read_bytes())
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("in/", b"")  # a folder that is listed twice harms nothing
+    manifest, rejected = scanned(tmp_path / "d")
+    assert len(manifest.rows) == 10
+    assert rejected.select("path", "reason").rows() == [
+        ("cut.zip", "truncated"),
+        ("outer.zip/inner.zip", "unsupported"),
+    ]
+    assert rejected["detail"][1].startswith("an archive in an archive")
+    with pytest.raises(DataError, match="truncated 1, such as: an archive whose list of files"):
+        scan(tmp_path / "d" / "cut.zip", tmp_path / "x.parquet", ScanConfig(workers=1))
+
+
 def test_an_archive_without_files_is_told(tmp_path: Path) -> None:
     write_zip(tmp_path, "x.dcm")
     for name in ("empty.zip", "hidden.zip"):
@@ -192,7 +213,7 @@ def test_locked_damaged_and_packed_archives_have_their_reasons(tmp_path: Path) -
     assert manifest.rows["path"].to_list() == ["a.zip/good.dcm"]
     reasons = {path: (reason, detail) for path, reason, detail, *_ in rejected.rows()}
     assert reasons["a.zip/locked.dcm"] == ("unsupported", "encrypted")
-    assert reasons["cut.zip"][0] == "not_an_image"
+    assert reasons["cut.zip"][0] == "truncated"
     assert reasons["whole.tar.gz"][0] == "unsupported"
 
 

@@ -20,9 +20,10 @@ def make_rows(*, patients: bool = True) -> pl.DataFrame:
             "sample": [f"s{row}" for row in range(count)],
             "patient": [f"p{row // 3}" if patients else None for row in range(count)],
             "volume": None,
+            "study": None,
             "label": ["a", "b", "b"] * 20,
         },
-        schema=dict.fromkeys(("sample", "patient", "volume", "label"), pl.String),
+        schema=dict.fromkeys(("sample", "patient", "volume", "study", "label"), pl.String),
     )
 
 
@@ -116,6 +117,14 @@ def test_intervals_over_images_say_that_they_may_be_too_narrow() -> None:
     about = make_test(make_rows(patients=False)).describe_interval()
     assert about["unit"] == "image"
     assert "too narrow" in about["note"]
+
+
+def test_images_of_one_study_are_one_unit_where_patients_are_not_known() -> None:
+    study = pl.format("s{}", pl.int_range(pl.len()) // 6)
+    about = make_test(make_rows(patients=False).with_columns(study=study)).describe_interval()
+    assert about["unit"] == "study"
+    assert about["note"].startswith("10 test studies")
+    assert "too narrow if studies share a patient" in about["note"]
 
 
 def test_images_of_one_volume_are_one_unit_where_patients_are_not_known() -> None:

@@ -116,7 +116,7 @@ def test_people_are_named_by_hash_only(tmp_path: Path) -> None:
         ("path,split,label\nx/a.dcm,dev,1\n", "train, val or test"),
         ("file,label\nb.dcm,1\n", "stand in several folders"),
         ("series,label\n1.2,1\n", "no image has a series"),
-        ("path,Label , label\nx/a.dcm,1,2\n", "several columns are called 'label'"),
+        ("path,Label , label\nx/a.dcm,1,2\n", "columns 2 and 3 are called the same"),
         ("path,label\nx/a.dcm,1\nx/b.dcm,1,Doe\n", "line 3 has 3 fields, the header 2"),
     ],
 )
@@ -142,3 +142,39 @@ def test_folders_name_splits_only_if_there_are_several() -> None:
     assert folder_splits(paths) == ["train", "test", "val", None, "train"]
     for lone in (["test/1", "2"], ["train/1", "2"], ["test/1", "val/2"], []):
         assert folder_splits(lone) == [None] * len(lone)
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["Mueller^Hans^19430712,4711-0815,pneumonia", "Mueller,Hans,Mueller", "path,Mueller^Hans"],
+)
+def test_the_words_of_a_table_without_a_header_stay_unsaid(tmp_path: Path, first: str) -> None:
+    message = refusal(tmp_path, f"{first}\nx/a.dcm,b,c\n")
+    for word in ("mueller", "hans", "1943", "4711", "pneumonia"):
+        assert word not in message.lower()
+
+
+def test_misspelt_columns_are_shown(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "patients,lable,born\nP1,a,1943\n")
+    assert "it has: patients, lable, 1 that are called otherwise; is line 1 the header?" in message
+
+
+def test_names_of_samples_that_fit_none_are_shown_by_their_shape(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "sample,label\nMueller-1943,1\n")
+    assert "aaaaaaa-9999" in message
+    assert "ueller" not in message
+
+
+@pytest.mark.parametrize("by", ["series", "study"])
+def test_a_series_or_study_that_two_patients_share_has_no_label(tmp_path: Path, by: str) -> None:
+    hashed = KEY.series if by == "series" else KEY.study
+    rows = [
+        {"path": "a", "patient": KEY.patient("P1"), by: hashed("1.2")},
+        {"path": "b", "patient": KEY.patient("P2"), by: hashed("1.2")},
+        {"path": "c", "patient": KEY.patient("P2"), by: hashed("1.3")},
+    ]
+    (tmp_path / "labels.csv").write_text(f"{by},label\n1.2,tumour\n1.3,none\n")
+    shared = Manifest(pl.from_dicts(rows, schema=SCHEMA), tmp_path)
+    labelled = join_labels(shared, tmp_path / "labels.csv", KEY)
+    assert labelled.manifest.rows["label"].to_list() == [None, None, "none"]
+    assert labelled.unused == 1

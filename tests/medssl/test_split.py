@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medssl.errors import DataError
-from medssl.fewlabels.groups import joined_groups
+from medssl.fewlabels.folds import fold_rows
+from medssl.fewlabels.groups import groups_by, joined_groups
 from medssl.fewlabels.split import (
     Split,
     assign_groups,
@@ -25,8 +26,10 @@ def table(
     contents: list[str] | None = None,
     parts: list[str | None] | None = None,
     sites: list[str | None] | None = None,
+    studies: list[str | None] | None = None,
 ) -> pl.DataFrame:
     count = len(labels)
+    names = ("patient", "content", "label", "split", "site", "volume", "study")
     return pl.DataFrame(
         {
             "patient": patients or [None] * count,
@@ -35,8 +38,9 @@ def table(
             "split": parts or [None] * count,
             "site": sites or [None] * count,
             "volume": [None] * count,
+            "study": studies or [None] * count,
         },
-        schema=dict.fromkeys(("patient", "content", "label", "split", "site", "volume"), pl.String),
+        schema=dict.fromkeys(names, pl.String),
     )
 
 
@@ -155,8 +159,46 @@ def test_fewer_patients_than_parts_are_refused() -> None:
 
 def test_a_class_with_too_few_patients_is_refused_by_name() -> None:
     patients: list[str | None] = [f"p{row}" for row in range(12)]
-    with pytest.raises(DataError, match=r"'b' has images of 2 patient"):
+    with pytest.raises(DataError, match=r"'b' has images of too few patients, 2"):
         by_patient(table(["a"] * 10 + ["b"] * 2, patients=patients))
+
+
+STUDIES: list[str | None] = [f"s{row // 4}" for row in range(48)]
+
+
+def test_a_split_by_study_keeps_studies_whole_where_patients_are_not_known() -> None:
+    labels = [["a", "b"][row // 4 % 2] for row in range(48)]
+    rows = table(labels, studies=STUDIES)
+    with pytest.raises(DataError, match="keep studies whole, where they are known, with --split"):
+        by_patient(rows)
+    split = split_rows(rows, how="study", seed=0, **SHARES)
+    parts = [set(rows["study"].gather(part)) for part in split.parts().values()]
+    assert split.how == "study"
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 12
+    for fold in fold_rows(rows, how="study", folds=3, rounds=1, val_share=0.2, seed=0):
+        parts = [set(rows["study"].gather(part)) for part in fold.parts().values()]
+        assert sum(map(len, parts)) == 12
+
+
+def test_studies_of_one_known_patient_and_copies_stay_together() -> None:
+    patients: list[str | None] = ["p"] * 8 + [None] * 40
+    contents = [f"c{row}" for row in range(47)] + ["c8"]
+    rows = table(["a"] * 48, patients=patients, contents=contents, studies=STUDIES)
+    groups = groups_by(rows, "study")
+    assert len(set(groups[:8])) == 1
+    assert groups[8] == groups[47] == groups[44]
+    assert len(set(groups)) == 12 - 2
+    unknown = rows.with_columns(study=pl.when(pl.int_range(pl.len()) != 20).then("study"))
+    with pytest.raises(DataError, match="1 of 48 labelled images have neither patient nor study"):
+        groups_by(unknown, "study")
+
+
+def test_the_val_part_of_a_given_split_is_cut_by_study_where_patients_are_not_known() -> None:
+    parts: list[str | None] = ["train"] * 32 + ["test"] * 16
+    labels = [["a", "b"][row // 4 % 2] for row in range(48)]
+    split = split_rows(table(labels, parts=parts, studies=STUDIES), how="auto", seed=0, **SHARES)
+    assert "cut from train by study" in split.notes[0]
+    assert not {STUDIES[row] for row in split.train} & {STUDIES[row] for row in split.val}
 
 
 def given_rows(*, patients: list[str | None] | None = None, val: bool = True) -> pl.DataFrame:
