@@ -76,6 +76,7 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
         SSLError: The data set cannot be trained on, or not with these settings.
     """
     learnt, valid = _matrices(config, dataset)
+    _require_two_sides(learnt)
     graph = InteractionGraph(learnt)
     with seeded(config.run.seed):
         encoder = build_encoder(config, dataset, graph)
@@ -154,6 +155,17 @@ def _matrices(config: TrainConfig, dataset: Dataset) -> tuple[csr_array, csr_arr
     if config.data.learn_from == "train":
         return learnt, dataset.valid
     return learnt, csr_array(dataset.valid.shape, dtype=dataset.valid.dtype)
+
+
+def _require_two_sides(learnt: csr_array) -> None:
+    """Refuse a log in which there is nothing to compare.
+
+    Raises:
+        LogError: It has one user, or one item.
+    """
+    for count, name in zip(learnt.shape, ("user", "item"), strict=True):
+        if count < 2:
+            raise LogError(f"the log has {count} {name}; two or more are needed to rank anything")
 
 
 def _require_known_users(monitor: RecMonitor) -> None:

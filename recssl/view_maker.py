@@ -36,8 +36,18 @@ class ViewMaker:
         """Return two views of the nodes of `pairs`, each node once, users first.
 
         Of the graph as it is there is one view.
+
+        Raises:
+            ConfigError: All pairs are of one user, or of one item.
         """
         users, items = (np.unique(side) for side in pairs)
+        for name, side in (("user", users), ("item", items)):
+            if len(side) < 2:
+                raise ConfigError(
+                    f"run.batch_size {len(pairs.users)}: all pairs of step {step} are of one"
+                    f" {name}, and a contrast compares two or more; raise it, or leave the"
+                    " self-supervised part out (--method infonce)"
+                )
         nodes = torch.from_numpy(np.concatenate([users, items + self._graph.num_users]))
         segments = (len(users), len(items))
         if self._low_rank is not None:

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple, Self
 
 import torch
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.miners import BatchEasyHardMiner
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.objectives.bilateral_softmax import bilateral_softmax_loss
@@ -13,6 +16,8 @@ from recssl.objectives.direct_au import direct_au_terms
 from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ShapeError
 from sslcore.methods.triplet import Mining, triplet_objective
+
+_OUT_OF_REACH = 4.0  # more than two directions can be apart
 
 
 class Ranked(NamedTuple):
@@ -157,17 +162,36 @@ class DirectAU(Ranking):
         return loss, {name: term.detach() for name, term in terms._asdict().items()}
 
 
+class _Reach(LpDistance):  # type: ignore[misc] # the package has no types
+    """Distances for a miner: to items that are no negatives of a user, farther than to any other.
+
+    Attributes:
+        excluded: Marks them, `[users, items]`; None where there are none.
+    """
+
+    excluded: Tensor | None = None
+
+    def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
+        """Return the distances, `[users, items]`."""
+        found: Tensor = super().compute_mat(query_emb, ref_emb)
+        return found if self.excluded is None else found + _OUT_OF_REACH * self.excluded
+
+
 class TripletRanking(Ranking):
     """Triplet margin loss: each user nearer to its item than to a mined item of another row.
 
-    Rows of one item have one label, so an item is never a negative of itself. Users are compared
-    with items only. See `triplet_objective`.
+    Rows of one item have one label, so an item is never a negative of itself; nor is what
+    `Ranked.excluded` marks. Users are compared with items only. See `triplet_objective`.
     """
 
     def __init__(self, *, margin: float, mining: Mining) -> None:
         super().__init__()
         objective = triplet_objective(margin=margin, mining=mining)
-        self.loss, self.miner = objective.loss, objective.miner
+        self.loss = objective.loss
+        self._reach = _Reach(normalize_embeddings=True)
+        self.miner = BatchEasyHardMiner(
+            pos_strategy="hard", neg_strategy=mining, distance=self._reach
+        )
 
     def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Ranking.forward`."""
@@ -177,6 +201,15 @@ class TripletRanking(Ranking):
             drawn = batch.negatives.flatten(0, 1)
             items = torch.cat([items, drawn])
             labels = torch.cat([labels, labels.new_full((len(drawn),), -1)])
-        chosen = self.miner(batch.users, batch.item_ids, items, labels) if self.miner else None
+        left_out = None
+        if batch.excluded is not None:
+            is_other = batch.item_ids[:, None] != batch.item_ids
+            left_out = F.pad(batch.excluded & is_other, (0, len(items) - len(batch.items)))
+        self._reach.excluded = left_out
+        chosen = self.miner(batch.users, batch.item_ids, items, labels)
+        if left_out is not None:  # of a user who likes all others, one was taken nevertheless
+            users, columns = chosen[2:]
+            is_negative = ~left_out[users, columns]
+            chosen = tuple(rows[is_negative] for rows in chosen)
         loss: Tensor = self.loss(batch.users, batch.item_ids, chosen, items, labels)
         return loss, {}

@@ -44,7 +44,8 @@ METHODS: Mapping[str, _Preset] = {
     "infonce": _ranking("sampled_softmax"),
     # in-batch candidates come by popularity and take it out of the scores, uniform ones do not
     "bsl": _ranking("bilateral_softmax", negatives="shared"),
-    "triplet": _ranking("triplet"),
+    # mining finds what a user likes, of which half the nearest items are on a small log
+    "triplet": _ranking("triplet", mask="positives"),
     "directau": {**_ranking("direct_au", negatives="in_batch"), **_FAST},
     "sgl": _on_graph("sgl"),
     "simgcl": _on_graph("simgcl", skip_input=True),

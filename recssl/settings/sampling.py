@@ -135,7 +135,7 @@ def _require_softmax(sampling: SamplingConfig, ranking: RankingConfig) -> None:
         )
     if sampling.log_q:
         raise ValueError(f"ranking {ranking.name} has no logits to correct; set sampling.log_q: 0")
-    if sampling.mask == "positives":
+    if sampling.mask == "positives" and not isinstance(ranking, TripletRankingConfig):
         raise ValueError(
             f"ranking {ranking.name} does not read the mask; set sampling.mask: same_item"
         )

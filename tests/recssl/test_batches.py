@@ -11,6 +11,7 @@ from recssl.methods.item_queue import ItemQueue
 from recssl.perturb import svd_view
 from sslcore.errors import ConfigError
 from tests.recssl.grouped_log import ITEMS, USERS, config, grouped_log
+from tests.recssl.logs import make_dataset
 
 
 @pytest.fixture
@@ -129,6 +130,16 @@ def test_ncl_gets_the_nodes_of_the_batch_on_the_graph_as_it_is(data: Path) -> No
     users, items = torch.split(view.nodes, list(batch.contrast.segments))
     assert torch.equal(users, batch.users.unique())
     assert torch.equal(items, batch.items.unique() + USERS)
+
+
+@pytest.mark.parametrize("name", ["simclr", "sgl"])
+def test_pairs_of_one_item_are_nothing_to_contrast(tmp_path: Path, name: str) -> None:
+    pairs = [(user, 0) for user in range(USERS)]
+    data = make_dataset(tmp_path / "data", pairs, [], [], USERS, ITEMS)
+    settings = config(data.folder, encoder={"name": "lightgcn", "dim": 4}, contrast={"name": name})
+    maker = BatchMaker(InteractionGraph(data.train), MatrixFactorisation(USERS, ITEMS, 4), settings)
+    with pytest.raises(ConfigError, match="all pairs of step 0 are of one item"):
+        maker.complete(next(maker.draw(0)), device=torch.device("cpu"))
 
 
 def test_a_rank_that_the_graph_has_not_is_refused(data: Path) -> None:

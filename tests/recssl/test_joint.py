@@ -24,6 +24,7 @@ from recssl.methods.settings import (
 )
 from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ConfigError, ShapeError
+from sslcore.methods.triplet import Mining
 from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.views import ViewBatch
 from tests.recssl.test_encoders import DIM, ITEMS, USERS, lightgcn
@@ -204,14 +205,28 @@ def test_bpr_without_drawn_negatives_is_refused() -> None:
         method(batch(views=False))
 
 
-def triplet_by_hand(users: Tensor, items: Tensor, ids: Tensor, margin: float) -> float:
-    """Hard mining: the nearest item of another row."""
+def triplet_by_hand(
+    users: Tensor,
+    items: Tensor,
+    ids: Tensor,
+    margin: float,
+    *,
+    semihard: bool = False,
+    excluded: Tensor | None = None,
+) -> float:
+    """Take the nearest item of another row; semihard: of those farther away than the own one."""
     u, v = (side / side.norm(dim=1, keepdim=True) for side in (users, items))
     losses = []
     for i in range(len(u)):
         near = max((u[i] - v[j]).norm().item() for j in range(len(v)) if ids[j] == ids[i])
-        far = min((u[i] - v[j]).norm().item() for j in range(len(v)) if ids[j] != ids[i])
-        losses.append(max(0.0, near - far + margin))
+        others = [
+            (u[i] - v[j]).norm().item()
+            for j in range(len(v))
+            if ids[j] != ids[i] and not (excluded is not None and excluded[i, j])
+        ]
+        far = [each for each in others if each > near or not semihard]
+        if far:
+            losses.append(max(0.0, near - min(far) + margin))
     wrong = [loss for loss in losses if loss > 0]
     return sum(wrong) / len(wrong)
 
@@ -223,6 +238,29 @@ def test_the_triplet_loss_never_takes_the_same_item_as_a_negative() -> None:
     items[2] = items[0]
     loss, _ = TripletRanking(margin=0.5, mining="hard")(Ranked(users, items, ids, ids))
     assert loss.item() == pytest.approx(triplet_by_hand(users, items, ids, 0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("mining", ["hard", "semihard"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_triplet_loss_leaves_out_what_the_user_likes(mining: Mining, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    users, items = (torch.randn(7, DIM, generator=generator) for _ in range(2))
+    ids = torch.tensor([1, 3, 1, 2, 5, 6, 7])
+    items[2] = items[0]
+    excluded = torch.rand(7, 7, generator=generator) < 0.5
+    excluded[0] = True  # likes all there is, and so has no negative
+    ranking = TripletRanking(margin=1.0, mining=mining)
+    given = Ranked(users, items, ids, ids, excluded=excluded)
+    expected = triplet_by_hand(
+        users, items, ids, 1.0, semihard=mining == "semihard", excluded=excluded
+    )
+    assert ranking(given)[0].item() == pytest.approx(expected, rel=1e-4)
+    whole = ranking(given._replace(excluded=None))[0].item()
+    every = triplet_by_hand(users, items, ids, 1.0, semihard=mining == "semihard")
+    assert whole == pytest.approx(every, rel=1e-4)
+    assert whole != pytest.approx(expected, rel=1e-3)
+    drawn = torch.randn(7, 2, DIM, generator=generator)
+    assert ranking(given._replace(negatives=drawn))[0].isfinite()
 
 
 def test_drawn_negatives_reach_the_loss_with_their_user() -> None:

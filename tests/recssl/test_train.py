@@ -167,6 +167,16 @@ def test_validation_users_that_nothing_is_learnt_of_are_refused(tmp_path: Path) 
     assert train(both, tmp_path / "both").recall is None
 
 
+@pytest.mark.parametrize(("users", "items", "said"), [(1, 9, "1 user;"), (9, 1, "1 item;")])
+def test_a_log_with_nothing_to_compare_is_refused(
+    tmp_path: Path, users: int, items: int, said: str
+) -> None:
+    pairs = [(user, item) for user in range(users) for item in range(items)]
+    data = make_dataset(tmp_path / "data", pairs, [], [], users, items).folder
+    with pytest.raises(LogError, match=f"the log has {said} two or more are needed"):
+        train(config(data), tmp_path / "run")
+
+
 def test_another_data_set_cannot_continue_a_run(data: Path, tmp_path: Path) -> None:
     train(config(data, run={"steps": 2}), tmp_path / "run")
     other = grouped_log(tmp_path / "other", seed=1).folder
