@@ -6,7 +6,7 @@ from torch import Tensor
 
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.methods.bootstrap import BUIR, SelfCF
-from recssl.methods.ranking import Ranked
+from recssl.methods.ranking import Ranked, TripletRanking
 from recssl.objectives.bilateral_softmax import bilateral_softmax_loss
 from recssl.objectives.bpr import bpr_loss
 from recssl.objectives.direct_au import direct_au_terms
@@ -69,13 +69,34 @@ def selfcf(users: Tensor, items: Tensor) -> Tensor:
     return of_encoder(SelfCF, users, items)
 
 
+def triplet(users: Tensor, items: Tensor) -> Tensor:
+    loss = TripletRanking(margin=0.5, mining="hard")
+    value: Tensor = loss(Ranked(users, items, torch.arange(len(users)), ids(items)))[0]
+    return value
+
+
 PURE = [bpr, softmax, softmax_of_products, softmax_of_drawn, bilateral, direct_au]
-LOSSES = [*PURE, buir, selfcf]
+LOSSES = [*PURE, triplet, buir, selfcf]
 
 
-@pytest.mark.parametrize("loss", [bpr, softmax_of_drawn, direct_au])
+@pytest.mark.parametrize("loss", PURE)
 def test_the_gradient_is_that_of_the_value(loss: Objective) -> None:
     assert_gradient_is_right(loss)
+
+
+def test_no_gradient_of_selfcf_reaches_its_targets() -> None:
+    def fixed(users: Tensor, items: Tensor) -> Tensor:
+        """Return the loss, its targets put in the place of those that it makes of the batch."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loss = SelfCF(MatrixFactorisation(5, 5, users.shape[1]), dropout=0.3).double()
+            targets = torch.randn(2, *users.shape, dtype=torch.float64)
+        loss._target = lambda rows, _: targets[int(torch.equal(rows, items.detach()))]  # type: ignore[method-assign]
+        numbers = torch.arange(len(users))
+        value: Tensor = loss(Ranked(users, items, numbers, numbers))[0]
+        return value
+
+    assert_gradient_is_right(fixed)
 
 
 @pytest.mark.parametrize("loss", PURE)
