@@ -18,6 +18,7 @@ from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import reading
 from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
+from medssl.sources.slide_colours import APERIO_JPEG_2000, decode_aperio, require_colours
 from medssl.sources.slide_facts import microns_per_pixel
 from medssl.sources.slide_ndpi import level_pages
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
@@ -119,8 +120,7 @@ def _level(path: Path, page: Any) -> Level:
     tables = (page.dataoffsets, page.databytecounts)
     if any(len(table) < count or not all(map(_is_count, table[:count])) for table in tables):
         raise UnreadableFileError(path, Reason.CORRUPT, "tiles without a place")
-    if page.samplesperpixel < 3 or page.dtype != np.uint8:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
+    require_colours(path, page)
     return Level(*sides, 1.0, partial(_decode_tile, path, page))
 
 
@@ -137,6 +137,8 @@ def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
     data = file.read(count)
     if len(data) < count:
         raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
+    if page.compression in APERIO_JPEG_2000:
+        return decode_aperio(path, page, data)
     heads = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
     tile, _, shape = page.decode(data, index, **heads)
     if tile is None:

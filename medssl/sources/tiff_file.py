@@ -14,6 +14,7 @@ UNREAD_SLIDES = {  # slides without a reader here, and what they are called
     "avs": "Argos AVS",
     "ndtiff": "NDTiff",
 }
+JPEG = frozenset((6, 7, 33007, 34892))  # compressions of which YCbCr comes out as RGB
 
 
 @contextmanager
