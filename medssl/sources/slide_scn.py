@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, fromstring
+from xml.etree.ElementTree import Element
 
 from tifffile import TiffFile
 
 from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.slide_facts import plausible
 from medssl.sources.slide_pyramid import Box, Level, Piece, Pixels, count_tiles
+from medssl.sources.xml_text import parse_xml
 
 _WHOLE = 0.95  # of the glass, down and across: an image from there on shows the label
 _SAME = 0.01  # part by which the microns per pixel of regions may differ
@@ -48,12 +49,10 @@ def read_regions(path: Path, tiff: TiffFile) -> list[Region]:
 
     Raises:
         UnreadableFileError: There is none, or the description is wrong.
+        TooLargeError: The description is larger than a slide needs.
         UnsupportedImageError: Fluorescence, or regions of different microns per pixel.
     """
-    text = tiff.pages.first.description
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise UnreadableFileError(path, Reason.CORRUPT, "a description with entities of its own")
-    collection = fromstring(text).find("{*}collection")
+    collection = parse_xml(path, tiff.pages.first.description).find("{*}collection")
     if collection is None:
         raise UnreadableFileError(path, Reason.CORRUPT, "no collection of images")
     glass = _number(path, collection, "sizeY"), _number(path, collection, "sizeX")

@@ -18,15 +18,16 @@ from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import FileFacts
 from medssl.sources.reading import reading
 from medssl.sources.slide_bif import photo_pages, scan_resolution, shrunk_photos
-from medssl.sources.slide_facts import microns_per_pixel
+from medssl.sources.slide_colours import APERIO_JPEG_2000, decode_aperio, require_colours
+from medssl.sources.slide_facts import microns_per_pixel, pixel_size
+from medssl.sources.slide_levels import LONG, levels_of, require_one_slide, slide_pages
 from medssl.sources.slide_ndpi import level_pages
 from medssl.sources.slide_pyramid import Level, Pixels, Pyramid, count_tiles
 from medssl.sources.slide_scn import lay_together, read_regions
 from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _LARGE = 50_000_000  # pixels of a tiled page that can only be a slide
-_LONG = 4096  # px; a tiled page in colours with a longer side can be one,
-_FINE = 2.0  # if its microns per pixel say so: a photograph of paper at 1200 dots per inch has 21
+_FINE = 2.0  # microns per pixel of a long page that is one; of paper at 1200 dots per inch: 21
 
 
 def is_tiff_slide(path: Path) -> bool:
@@ -40,12 +41,15 @@ def is_tiff_slide(path: Path) -> bool:
         page: Any = tiff.pages[0]
         if not page.is_tiled or not tiff.series:
             return False
-        if len(tiff.series[0].levels) > 1 or page.imagelength * page.imagewidth > _LARGE:
+        makers = _makers(tiff)
+        is_pyramid = len(slide_pages(path, tiff, makers)) > 1
+        if is_pyramid or page.imagelength * page.imagewidth > _LARGE:
             return True
-        mpp = microns_per_pixel(page, aperio=False)
-        is_fine = mpp is not None and mpp <= _FINE and page.dtype == np.uint8
-        is_one = len(tiff.series[0]) == 1 and page.samplesperpixel >= 3
-        return is_fine and is_one and max(page.imagelength, page.imagewidth) > _LONG
+        is_one = len(tiff.series[0]) == 1 and page.samplesperpixel >= 3 and page.dtype == np.uint8
+        if not is_one or max(page.imagelength, page.imagewidth) <= LONG:
+            return False
+        size = pixel_size(path, page, makers)
+        return size is not None and max(size) <= _FINE
 
 
 @contextmanager
@@ -54,8 +58,8 @@ def open_tiff_pyramid(path: Path) -> Iterator[Pyramid]:
 
     Raises:
         UnreadableFileError: Damaged.
-        UnsupportedImageError: Not cut in tiles, without 8-bit colours, or of a format without a
-            reader here.
+        UnsupportedImageError: Not cut in tiles, without 8-bit colours in RGB, several slides in one
+            file, or of a format without a reader here.
         TooLargeError: More pixels than any slide has, or tiles beyond the pixel budget.
     """
     with open_tiff_file(path) as tiff:
@@ -73,9 +77,18 @@ def _pyramid(path: Path, tiff: TiffFile) -> Pyramid:
         return _photos(path, tiff)
     if "scn" in tiff.flags:
         return _regions(path, tiff)
-    pages = _pages(path, tiff)
-    mpp = microns_per_pixel(pages[0], aperio="svs" in tiff.flags)
-    return Pyramid(tuple(_levels(path, pages)), mpp, FileFacts(frames=1))
+    makers = _makers(tiff)
+    is_ndpi = "ndpi" in makers  # whose planes and pictures of the glass are marked as such
+    pages = level_pages(path, tiff) if is_ndpi else slide_pages(path, tiff, makers)
+    levels = _levels(path, pages)
+    if not is_ndpi:
+        require_one_slide(path, tiff, pages, makers)
+    return Pyramid(tuple(levels), microns_per_pixel(path, pages[0], makers), FileFacts(frames=1))
+
+
+def _makers(tiff: TiffFile) -> frozenset[str]:
+    """Return what describes a file, as tifffile names it; OME too, which is else not followed."""
+    return frozenset((*tiff.flags, *(["ome"] if tiff.pages.first.is_ome else ())))
 
 
 def _photos(path: Path, tiff: TiffFile) -> Pyramid:
@@ -92,22 +105,14 @@ def _regions(path: Path, tiff: TiffFile) -> Pyramid:
     return Pyramid(tuple(levels), regions[0].mpp, FileFacts(frames=1))
 
 
-def _pages(path: Path, tiff: TiffFile) -> list[Any]:
-    """Return the pages of the slide, the largest first."""
-    if "ndpi" in tiff.flags:
-        return level_pages(path, tiff)
-    if not tiff.series:
-        raise UnreadableFileError(path, Reason.NO_PIXELS, "no pages")
-    return [level.keyframe for level in tiff.series[0].levels]
-
-
 def _levels(path: Path, pages: list[Any]) -> list[Level]:
     if not pages[0].is_tiled:
         detail = "a slide that is not cut in tiles; convert it to a tiled TIFF"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    levels = [_level(path, page) for page in pages if page.is_tiled]
-    whole = levels[0].columns
-    return [replace(level, factor=whole / level.columns) for level in levels]
+    whole, *smaller = pages
+    levels = [_level(path, page) for page in (whole, *levels_of(whole, smaller))]
+    columns = levels[0].columns
+    return [replace(level, factor=columns / level.columns) for level in levels]
 
 
 def _level(path: Path, page: Any) -> Level:
@@ -119,8 +124,7 @@ def _level(path: Path, page: Any) -> Level:
     tables = (page.dataoffsets, page.databytecounts)
     if any(len(table) < count or not all(map(_is_count, table[:count])) for table in tables):
         raise UnreadableFileError(path, Reason.CORRUPT, "tiles without a place")
-    if page.samplesperpixel < 3 or page.dtype != np.uint8:
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
+    require_colours(path, page)
     return Level(*sides, 1.0, partial(_decode_tile, path, page))
 
 
@@ -137,6 +141,8 @@ def _decode_tile(path: Path, page: Any, index: int) -> Pixels | None:
     data = file.read(count)
     if len(data) < count:
         raise UnreadableFileError(path, Reason.TRUNCATED, "tiles beyond the end")
+    if page.compression in APERIO_JPEG_2000:
+        return decode_aperio(path, page, data)
     heads = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
     tile, _, shape = page.decode(data, index, **heads)
     if tile is None:

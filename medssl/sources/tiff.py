@@ -16,14 +16,14 @@ from medssl.errors import Reason, UnreadableFileError, UnsupportedImageError
 from medssl.sources.decoded import Decoded, FileFacts, Values
 from medssl.sources.raster import flatten, upright
 from medssl.sources.reading import reading, require_budget, require_frame
-from medssl.sources.tiff_file import SLIDES, UNREAD_SLIDES, open_tiff_file
+from medssl.sources.tiff_file import JPEG, SLIDES, UNREAD_SLIDES, open_tiff_file
 
 _NAMES = {
     PHOTOMETRIC.MINISBLACK: "MONOCHROME2",
     PHOTOMETRIC.MINISWHITE: "MONOCHROME1",
     PHOTOMETRIC.RGB: "RGB",
     PHOTOMETRIC.PALETTE: "PALETTE COLOR",
-    PHOTOMETRIC.YCBCR: "RGB",  # tifffile converts it
+    PHOTOMETRIC.YCBCR: "RGB",  # the decoder of JPEG converts it
     PHOTOMETRIC.SEPARATED: "RGB",  # CMYK, converted here
 }
 _REDUCED = 1  # bit of NewSubfileType: a smaller version of another page
@@ -84,6 +84,9 @@ def _require_known(path: Path, page: Any) -> str:
     name = _NAMES.get(page.photometric)
     if name is None:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "colour space")
+    if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG:
+        detail = "YCbCr without JPEG; convert it to RGB"
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
     samples = _whole(path, page.samplesperpixel)
     if page.imagedepth != 1 or samples > 5 or _is_multichannel(page, samples):
         detail = "a volume, or more channels than colours need"

@@ -445,9 +445,22 @@ def _address_of_slide(path: Path, member: str) -> int:
     "value", [b"what", (1, 0), (0, 1), (1, 2, 3), (20_000, (1, 2)), ("a", 1), (), -5, None]
 )
 def test_a_resolution_that_is_none_is_as_good_as_unknown(value: object) -> None:
-    tags = {"XResolution": SimpleNamespace(value=value), "ResolutionUnit": SimpleNamespace(value=3)}
+    assert told_by_resolution(value, 3) is None
+
+
+@pytest.mark.parametrize("unit", [(3, 3), b"cm", "cm", 3.5, None, 1, 7])
+def test_a_unit_of_resolution_that_is_none_is_as_good_as_unknown(unit: object) -> None:
+    assert told_by_resolution((20_000, 1), unit) is None
+    assert told_by_resolution((20_000, 1), 3) == 0.5
+
+
+def told_by_resolution(value: object, unit: object) -> float | None:
+    tags = {
+        "XResolution": SimpleNamespace(value=value),
+        "ResolutionUnit": SimpleNamespace(value=unit),
+    }
     page = SimpleNamespace(tags=tags, description=None)
-    assert microns_per_pixel(page, aperio=False) is None
+    return microns_per_pixel(Path("a.tiff"), page, frozenset())
 
 
 def test_slides_without_a_reader_say_the_way_out(tmp_path: Path) -> None:
