@@ -5,7 +5,7 @@ from typing import Any
 
 from medssl.scanning.walk import SetAside
 
-READER_VERSION = "12"  # raised when rows of unchanged files, volumes too, may come out differently
+READER_VERSION = "13"  # raised when rows of unchanged files, volumes too, may come out differently
 
 Row = dict[str, Any]
 
