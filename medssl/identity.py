@@ -9,7 +9,9 @@ import hmac
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from sslcore.errors import ConfigError
@@ -33,6 +35,14 @@ class SiteKey:
         """
         text = "\x1f".join(parts).encode("utf-8", "surrogateescape")
         return hmac.digest(self.secret, text, "sha256").hex()[:_DIGITS]
+
+    def pads(self, names: Iterable[str], size: int) -> bytes:
+        """Return `size` bytes for each name, which hide as many others when they are added bitwise.
+
+        Made by BLAKE2b with the key, four times as fast as HMAC-SHA256. A name serves once.
+        """
+        made = (blake2b(name.encode(), digest_size=size, key=self.secret) for name in names)
+        return b"".join(one.digest() for one in made)
 
     def patient(self, patient_id: str) -> str:
         """Return the pseudonym of a patient.

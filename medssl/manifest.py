@@ -45,7 +45,7 @@ _COLUMNS: dict[str, DataType | DataTypeClass] = {
     "spacing_column_mm": pl.Float64,  # between columns
     "spacing_slice_mm": pl.Float64,  # between slices
     "plane": pl.Array(pl.Float64, 9),  # see medssl.sources.place: position, right, down
-    "moment": pl.Array(pl.Int32, 3),  # likewise: temporal, acquisition, number
+    "moment": pl.Array(pl.Int32, 3),  # likewise: temporal, acquisition, number; sealed in files
     "stack": pl.String,  # keyed hash of what the images of a volume have in common
     "patient": pl.String,  # keyed hashes, or null where unknown
     "study": pl.String,

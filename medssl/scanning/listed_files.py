@@ -13,12 +13,14 @@ from medssl.scanning.parts import Tables
 from medssl.sources.dicomdir import DETAIL, listed_files
 
 MOST_NAMES = 1_000_000  # of all lists together that are looked for
+_GAINED = ".dcm"  # what programs append when they copy files from a medium, whose names have no end
 
 
 def count_missing(root: Path, tables: Tables) -> int:
     """Return how many files DICOMDIRs list that are not there; large and small letters are alike.
 
-    Names are compared with those that the scan found; the disk is not asked.
+    One that has gained the ending `.dcm` is there. Names are compared with those that the scan
+    found; the disk is not asked.
 
     Args:
         root: Of the scan; from a remote one the lists are not fetched again, and nothing is missed.
@@ -29,7 +31,8 @@ def count_missing(root: Path, tables: Tables) -> int:
         return 0
     listed = {name.lower() for name in islice(_below(root, lists), MOST_NAMES)}
     found = chain(tables.rows["path"].unique(), tables.rejected["path"])
-    return len(listed.difference(path.lower() for path in found))
+    there = [path.lower() for path in found]
+    return len(listed.difference(there, (path.removesuffix(_GAINED) for path in there)))
 
 
 def _below(root: Path, lists: Iterable[str]) -> Iterator[str]:

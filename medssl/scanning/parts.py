@@ -10,16 +10,21 @@ from pathlib import Path
 import polars as pl
 
 from medssl.errors import DataError, Reason
+from medssl.identity import SiteKey
 from medssl.manifest import (
     REJECTED_SCHEMA,
     SCHEMA,
     SETTINGS_NOTE,
+    Manifest,
     read_notes,
     rejected_path,
+    write_manifest,
+    write_rejected,
     write_table,
 )
 from medssl.private_paths import reveal
 from medssl.scanning.outcome import Outcome, Row
+from medssl.scanning.sealed import sealed
 from medssl.scanning.walk import SetAside
 from sslcore.errors import OutputError
 from sslcore.files import in_use, output_errors
@@ -95,18 +100,25 @@ class Parts:
     """A folder of Parquet files beside the output, removed when the output is complete."""
 
     def __init__(
-        self, out: Path, settings: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        out: Path,
+        settings: str,
+        key: SiteKey,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare to collect results for `out`.
 
         Args:
             out: The manifest to be.
-            settings: Tells results of this scan from those of scans with other settings.
+            settings: Tells results of this scan from those of scans with other settings or keys.
+            key: Seals what is written; see `medssl.scanning.sealed`.
             clock: Seconds.
         """
         self.folder = out.with_name(f".{out.name}.parts")
         self._out = out
         self._settings = settings
+        self._key = key
         self._clock = clock
         self._rows: list[Row] = []
         self._aside: list[SetAside] = []
@@ -154,7 +166,7 @@ class Parts:
             table = self._load(path, schema)
             kept = table.filter(~is_slide)
             if len(kept) < len(table):
-                write_table(kept, schema, path, about={SETTINGS_NOTE: self._settings})
+                self._write(kept, schema, path)
             tables.append(kept)
         return tables
 
@@ -169,17 +181,20 @@ class Parts:
     def flush(self) -> None:
         """Write what is still in memory."""
         self._last = self._clock()
-        about = {SETTINGS_NOTE: self._settings}
         number = len(list(self._files("rows"))) + len(list(self._files("rejected")))
         if self._rows:
             rows = pl.from_dicts(self._rows, schema=SCHEMA)
-            write_table(rows, SCHEMA, self.folder / f"{number:06d}.rows.parquet", about=about)
+            self._write(rows, SCHEMA, self.folder / f"{number:06d}.rows.parquet")
             self._rows = []
         if self._aside:
             aside = pl.from_dicts([asdict(item) for item in self._aside], schema=REJECTED_SCHEMA)
             path = self.folder / f"{number:06d}.rejected.parquet"
-            write_table(aside, REJECTED_SCHEMA, path, about=about)
+            self._write(aside, REJECTED_SCHEMA, path)
             self._aside = []
+
+    def _write(self, table: pl.DataFrame, schema: pl.Schema, path: Path) -> None:
+        rows = sealed(table, self._key) if schema is SCHEMA else table
+        write_table(rows, schema, path, about={SETTINGS_NOTE: self._settings})
 
     def collected(self) -> Tables:
         """Return all parts."""
@@ -189,6 +204,14 @@ class Parts:
         return Tables(
             pl.concat([SCHEMA.to_frame(), *rows]), pl.concat([REJECTED_SCHEMA.to_frame(), *aside])
         )
+
+    def complete(self, manifest: Manifest, rejected: pl.DataFrame) -> None:
+        """Write the output and the rejected files beside it, and delete the parts."""
+        about = {SETTINGS_NOTE: self._settings}
+        write_rejected(rejected, rejected_path(self._out), about=about, private=manifest.private)
+        hidden = replace(manifest, rows=sealed(manifest.rows, self._key))
+        write_manifest(hidden, self._out, about=about)
+        self.remove()
 
     def remove(self) -> None:
         """Delete the parts."""
@@ -209,7 +232,9 @@ class Parts:
             rows = reveal(pl.read_parquet(path), notes)
         except (DataError, OSError, pl.exceptions.PolarsError):
             return empty
-        return rows if rows.schema == schema else empty
+        if rows.schema != schema:
+            return empty
+        return sealed(rows, self._key) if schema is SCHEMA else rows
 
 
 def require_replaceable(out: Path) -> None:

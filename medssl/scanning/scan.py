@@ -13,14 +13,7 @@ import polars as pl
 from medssl.errors import DataError, Reason
 from medssl.identity import SiteKey, load_site_key
 from medssl.labels import Labelled, join_labels, require_labels
-from medssl.manifest import (
-    REJECTED_SCHEMA,
-    SETTINGS_NOTE,
-    Manifest,
-    rejected_path,
-    write_manifest,
-    write_rejected,
-)
+from medssl.manifest import REJECTED_SCHEMA, Manifest, rejected_path
 from medssl.manifest_paths import as_written, encode_path, is_remote
 from medssl.private_paths import keep_paths
 from medssl.scanning.describe import describe, require_tagged
@@ -99,8 +92,7 @@ def scan(
     require_replaceable(out)
     require_parquet(out)
     key = key or load_site_key()
-    settings = _settings(folder, config, key)
-    parts = Parts(out.absolute(), settings)
+    parts = Parts(out.absolute(), _settings(folder, config, key), key)
     root, files, aside = _list_files(folder, parts, out, key)
     for pattern in patterns.values():
         pattern.require_matches([file.path for file in files])
@@ -126,10 +118,7 @@ def scan(
         is_same = reused.is_last and not todo
         rows = with_masks(rows if is_same else assemble(rows), tables.rejected, masks)
         manifest, unused = _labelled(Manifest(rows, root, private), config, key, parts)
-        about = {SETTINGS_NOTE: settings}
-        write_rejected(tables.rejected, rejected_path(out), about=about, private=private)
-        write_manifest(manifest, out, about=about)
-        parts.remove()
+        parts.complete(manifest, tables.rejected)
     return summarise(
         manifest.rows,
         tables.rejected,

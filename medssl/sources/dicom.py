@@ -16,6 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from medssl.errors import Reason, TooLargeError, UnreadableFileError, UnsupportedImageError
 from medssl.sources.burned_in import suspect_text
 from medssl.sources.decoded import Decoded, FileFacts, Values
+from medssl.sources.dicom_bits import OVERLAY_TAGS
 from medssl.sources.dicom_codecs import COMPRESSED, NATIVE
 from medssl.sources.dicom_looks import frame_looks, read_palette
 from medssl.sources.dicom_pixels import (
@@ -91,7 +92,7 @@ class DicomFile:
         return Decoded(
             values=values,
             photometric=self.layout.photometric,
-            bits=self.layout.bits_stored,
+            bits=self.layout.bits.stored,
             modality=self._modality,
             palette=self._palette,
             suv=self._scale.factor if self._scale else None,
@@ -137,7 +138,7 @@ class DicomFile:
     def _palette(self) -> Values | None:
         if self.layout.photometric != "PALETTE COLOR":
             return None
-        return read_palette(self.path, self.header, self.layout.bits_allocated)
+        return read_palette(self.path, self.header, self.layout.bits.allocated)
 
 
 @contextmanager
@@ -230,7 +231,7 @@ def read_header(
         stream.seek(body)
         header = read_dataset(
             stream, syntax.is_implicit_VR, syntax.is_little_endian, None, _at_pixels,
-            specific_tags=[*TAGS, *MOSAIC_TAGS, *PRIVATE_TAGS, *also],
+            specific_tags=[*TAGS, *OVERLAY_TAGS, *MOSAIC_TAGS, *PRIVATE_TAGS, *also],
         )  # fmt: skip
         element = find_pixels(path, stream, header)
     return header, syntax, stream, element

@@ -23,6 +23,7 @@ from medssl.errors import (
     UnsupportedImageError,
 )
 from medssl.sources.decoded import Values
+from medssl.sources.dicom_bits import BitField, read_bits, require_certain
 from medssl.sources.dicom_codecs import PLUGIN, codestream_size
 from medssl.sources.dicom_references import STRUCTURE_SET, is_segmentation, segmentation
 from medssl.sources.dicom_terms import PHOTOMETRIC
@@ -59,15 +60,13 @@ class Layout:
     frames: int
     samples: int
     planar: int
-    bits_allocated: int
-    bits_stored: int
-    signed: int
+    bits: BitField
     photometric: str
 
     def frame_bits(self) -> int:
         """Return the size of one uncompressed frame."""
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
-        return self.rows * self.columns * samples * self.bits_allocated
+        return self.rows * self.columns * samples * self.bits.allocated
 
 
 def find_pixels(path: Path, stream: BinaryIO, header: Dataset) -> PixelElement | None:
@@ -131,17 +130,13 @@ def read_layout(path: Path, header: Dataset, element: PixelElement) -> Layout:
     """
     samples = whole_number(path, header, "SamplesPerPixel", 1)
     photometric = first_text(path, header, "PhotometricInterpretation")
-    float_bits = _FLOAT_BITS.get(element.keyword)
-    allocated = float_bits or whole_number(path, header, "BitsAllocated")
     layout = Layout(
         rows=whole_number(path, header, "Rows"),
         columns=whole_number(path, header, "Columns"),
         frames=whole_number(path, header, "NumberOfFrames", 1) or 1,
         samples=samples,
         planar=whole_number(path, header, "PlanarConfiguration", 0),
-        bits_allocated=allocated,
-        bits_stored=float_bits or whole_number(path, header, "BitsStored", allocated),
-        signed=whole_number(path, header, "PixelRepresentation", 0),
+        bits=read_bits(path, header, _FLOAT_BITS.get(element.keyword)),
         photometric=photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
     )
     _require_known(path, layout)
@@ -155,13 +150,14 @@ def _require_known(path: Path, layout: Layout) -> None:
     if layout.samples != (3 if colour else 1):
         detail = f"{layout.samples} samples per pixel do not fit the photometric interpretation"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    if layout.bits_allocated not in (1, 8, 16, 32, 64):
-        raise UnsupportedImageError(path, Reason.UNSUPPORTED, f"{layout.bits_allocated} bit")
-    if layout.photometric.startswith("YBR") and layout.bits_allocated != 8:
-        detail = f"YBR colours in {layout.bits_allocated} bit"
+    allocated = layout.bits.allocated
+    if allocated not in (1, 8, 16, 32, 64):
+        raise UnsupportedImageError(path, Reason.UNSUPPORTED, f"{allocated} bit")
+    if layout.photometric.startswith("YBR") and allocated != 8:
+        detail = f"YBR colours in {allocated} bit"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    if not (1 <= layout.bits_stored <= layout.bits_allocated and layout.frames > 0):
-        raise UnreadableFileError(path, Reason.CORRUPT, "impossible bits stored or frame count")
+    if not (layout.bits.are_possible and layout.frames > 0):
+        raise UnreadableFileError(path, Reason.CORRUPT, "impossible bits or frame count")
     require_budget(path, layout.rows, layout.columns)
 
 
@@ -181,7 +177,9 @@ class PixelSource:
 
         Raises:
             UnreadableFileError: There is less data than the attributes ask for.
+            UnsupportedImageError: As `require_certain`.
         """
+        require_certain(self.path, self.layout.bits, self.syntax, self.layout.photometric)
         if self.syntax.is_encapsulated:
             with reading(self.path, "compressed pixel data"):
                 _ = self._groups
@@ -200,16 +198,18 @@ class PixelSource:
 
         Raises:
             UnreadableFileError: The decoder refuses it, or its size is not that of the attributes.
+            UnsupportedImageError: As `BitField.values`.
         """
         with reading(self.path, "pixel data"):
             if self.syntax.is_encapsulated:
                 values = self._read_compressed(frame)
             else:
                 values = self._read_native(frame)
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+        decoded = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+        return self.layout.bits.values(self.path, self.header, decoded)
 
     def _read_native(self, frame: int) -> Values:
-        if self.layout.bits_allocated == 1 and self.syntax.is_little_endian:
+        if self.layout.bits.allocated == 1 and self.syntax.is_little_endian:
             return self._read_bits(frame)
         options = self._options(self._native_layout)
         self.stream.seek(self.element.start)
@@ -270,14 +270,13 @@ class PixelSource:
             "number_of_frames": layout.frames,
             "samples_per_pixel": layout.samples,
             "photometric_interpretation": layout.photometric,
-            "bits_allocated": layout.bits_allocated,
+            "bits_allocated": layout.bits.allocated,
             "pixel_keyword": self.element.keyword,
         }
         if layout.samples == 3:
             options["planar_configuration"] = layout.planar
         if self.element.keyword == "PixelData":
-            options["bits_stored"] = layout.bits_stored
-            options["pixel_representation"] = layout.signed
+            options |= layout.bits.asked_for()
         if self.element.vr:
             options["pixel_vr"] = self.element.vr
         return options

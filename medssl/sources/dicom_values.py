@@ -210,11 +210,16 @@ def private_number(
     return next(_finite(private_text(path, header, group, creator, element)), None)
 
 
+def number_at(path: Path, header: Dataset, tag: int) -> float | None:
+    """Return the attribute of a tag that has no keyword, as number; None if it is not there."""
+    return next(_finite(_plain_text(path, header, tag)), None)
+
+
 def _plain_text(path: Path, header: Dataset, tag: int) -> str:
     if tag not in header.keys():  # noqa: SIM118, as above
         return ""
     try:
-        with reading(path, "private attribute"):
+        with reading(path, "attribute"):
             value = header[tag].value
     except UnreadableFileError:
         return ""

@@ -54,7 +54,7 @@ def load_metaimage(path: Path) -> VolumeSlices:
 
     Source:
         MetaIO documentation, "MetaImage", https://itk.org/Wiki/MetaIO/Documentation: directions
-        are in LPS, three numbers for each axis.
+        are in LPS, three numbers for each axis, and so is the place of the first voxel.
     """
     with path.open("rb") as file:
         fields, offset = _read_fields(path, file.read(_HEADER_BYTES))
@@ -114,9 +114,10 @@ def _affine_of(path: Path, fields: dict[str, str], axes: int) -> NDArray[np.floa
     """Return the affine to RAS, of the first three axes; None if not even the spacing is told."""
     spacing = _numbers(fields, "ElementSpacing", "ElementSize")
     turned = _numbers(fields, "TransformMatrix", "Rotation", "Orientation")
+    origin = _numbers(fields, "Offset", "Position", "Origin")
     if spacing is None:
         return None
-    if len(spacing) < axes:
+    if len(spacing) < axes or (origin is not None and len(origin) < axes):
         raise UnreadableFileError(path, Reason.CORRUPT, "other axes than sizes")
     affine = np.eye(4)
     if turned is not None:
@@ -127,6 +128,8 @@ def _affine_of(path: Path, fields: dict[str, str], axes: int) -> NDArray[np.floa
     unit = MILLIMETRES.get(fields.get("DistanceUnits", "mm").lower(), 1.0)
     with np.errstate(over="ignore", invalid="ignore"):  # `describe` refuses what comes of it
         affine[:axes, :axes] *= spacing[:axes] * unit
+        if origin is not None:
+            affine[:axes, 3] = origin[:axes] * unit
     return to_ras(LPS, affine)
 
 

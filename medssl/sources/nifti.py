@@ -97,7 +97,7 @@ def _voxels_of(path: Path, header: Any, least: int) -> tuple[Voxels, int]:
         path,
         header.get_data_shape(),
         dtype,
-        to_ras(affine, np.diag([unit, unit, unit, 1.0])),
+        to_ras(np.diag([unit, unit, unit, 1.0]), affine),
         Linear(float(slope), float(intercept)) if is_scaled else None,
     )
     offset = float(header["vox_offset"]) or (least and least + _FLAGS)

@@ -122,7 +122,7 @@ def _dtype_of(path: Path, header: Any) -> np.dtype[Any]:
 
 
 def _affine_of(path: Path, header: Any, skipped: int, axes: int) -> NDArray[np.float64] | None:
-    """Return the affine to RAS; of a space without a name only the spacing is meant.
+    """Return the affine to RAS; a space without a name is taken to be LPS.
 
     Args:
         path: For errors.
@@ -148,7 +148,12 @@ def _affine_of(path: Path, header: Any, skipped: int, axes: int) -> NDArray[np.f
     if rows.shape != (skipped + axes, sides) or (inside != expected).any():
         detail = "sides that are not the first axes, or a space of other axes"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
+    origin = header.get("space origin")
+    places = np.zeros(sides) if origin is None else np.asarray(origin, np.float64)
+    if places.shape != (sides,):
+        raise UnreadableFileError(path, Reason.CORRUPT, "an origin of other axes than the space")
     affine = np.eye(4)
     with np.errstate(over="ignore"):  # `describe` refuses what comes of it
-        affine[:sides, :sides] = rows[expected].T * _unit_of(header, skipped)
+        sizes_and_place = np.column_stack([rows[expected].T, places])
+        affine[:sides, (*range(sides), 3)] = sizes_and_place * _unit_of(header, skipped)
     return to_ras(_SPACES.get(str(header.get("space")).lower(), LPS), affine)

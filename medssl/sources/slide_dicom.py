@@ -47,7 +47,7 @@ def open_dicom_pyramid(path: Path, *, beside: bool) -> Iterator[Pyramid]:
 
 def _level(file: DicomFile, about: SlideLevel, factor: float) -> Level:
     path, layout = file.path, file.layout
-    if layout.samples != 3 or layout.bits_allocated != 8:
+    if layout.samples != 3 or layout.bits.allocated != 8:
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, "a slide without 8-bit colours")
     size = (about.rows, about.columns, layout.rows, layout.columns)
     count = count_tiles(path, *size)

@@ -1,11 +1,15 @@
 """Stored values in every transfer syntax, and what is refused before anything is decoded."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import uid
+from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
@@ -13,7 +17,16 @@ from medssl.errors import IngestError, Reason
 from medssl.sources import dicom, dicom_pixels, reading
 from medssl.sources.decoded import Decoded
 from medssl.sources.dicom import open_dicom
-from tests.medssl.make import LOSSLESS, LOSSY, colours, dataset, encode, ramp, write_dicom
+from tests.medssl.make import (
+    LOSSLESS,
+    LOSSY,
+    add_pixels,
+    colours,
+    dataset,
+    encode,
+    ramp,
+    write_dicom,
+)
 
 
 def decode(path: Path, frame: int = 0) -> Decoded:
@@ -241,3 +254,89 @@ def test_a_frame_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a", ramp())
     for frame in (-1, 1):
         assert "frame" in refusal(path, frame).detail
+
+
+# which bits of a cell a value is
+
+CELLS = LOSSLESS[:5]  # syntaxes in which whole cells are stored
+# bits: of a cell, of a value, the highest of them, those of overlays
+FIELDS = [(16, 12, 15, ()), (16, 10, 13, (0, 3, 14, 15)), (16, 12, 12, (0, 15)), (8, 5, 7, (1,))]
+
+
+@pytest.mark.parametrize("syntax", CELLS, ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("field", FIELDS, ids=str)
+@pytest.mark.parametrize("signed", [0, 1])
+def test_values_are_taken_from_the_bits_that_they_are_in(
+    tmp_path: Path, syntax: UID, field: tuple[int, int, int, tuple[int, ...]], signed: int
+) -> None:
+    allocated, stored, high, overlays = field
+    rng = np.random.default_rng(0)
+    low = -(1 << stored - 1) if signed else 0
+    values = rng.integers(low, low + (1 << stored), (3, 8, 10))
+    values[:, 0, :2] = low, low + (1 << stored) - 1
+    cells = (values & (1 << stored) - 1) << (high + 1 - stored)
+    about: dict[str, Any] = {"BitsStored": stored, "HighBit": high, "PixelRepresentation": signed}
+    data = dataset(cells.astype(f"u{allocated // 8}"), syntax, **about)
+    for number, bit in enumerate(overlays):
+        cells |= rng.integers(0, 2, cells.shape) << bit
+        data.add_new(0x60000100 + (number << 17), "US", allocated)
+        data.add_new(0x60000102 + (number << 17), "US", bit)
+    put(data, cells.astype(f"u{allocated // 8}"), syntax)
+    data.save_as(tmp_path / "a", enforce_file_format=True)
+    for frame in (2, 0, 1):
+        found = decode(tmp_path / "a", frame)
+        assert found.values.tolist() == values[frame].tolist()
+        assert found.values.dtype.kind == ("i" if signed else "u")
+        assert found.bits == stored
+
+
+def put(data: FileDataset, cells: NDArray[Any], syntax: UID) -> None:
+    """Store cells, whatever is in them; in RLE the bytes of each plane, the highest first."""
+    if syntax != uid.RLELossless:
+        add_pixels(data, cells, syntax)
+        return
+    frames = []
+    for cell in cells:
+        planes = [cell >> shift & 255 for shift in range(8 * (cells.itemsize - 1), -1, -8)]
+        segments = [bytes(imagecodecs.packbits_encode(each.astype(np.uint8))) for each in planes]
+        begins = np.cumsum([64, *map(len, segments)])[: len(segments)].tolist()
+        header = struct.pack("<16I", len(segments), *begins, *[0] * (15 - len(segments)))
+        frames.append(header + b"".join(segments))
+    data.PixelData = encapsulate(frames)
+    data["PixelData"].is_undefined_length = True
+
+
+def test_colours_in_the_upper_bits_are_moved_down(tmp_path: Path) -> None:
+    values = colours() >> 2
+    path = write_dicom(tmp_path / "a", values << 2, BitsStored=6, HighBit=7)
+    assert np.array_equal(decode(path).values, values)
+
+
+def test_bits_below_a_value_that_hold_no_overlay_make_it_uncertain(tmp_path: Path) -> None:
+    """As where HighBit alone is wrong, and values are in the lowest bits all the same."""
+    path = write_dicom(tmp_path / "a", ramp(), BitsStored=12, HighBit=15)
+    error = refusal(path)
+    assert (error.reason, "leave out" in error.detail) == (Reason.UNSUPPORTED, True)
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS[5:], *LOSSY], ids=lambda syntax: syntax.keyword)
+def test_a_codestream_whose_values_may_be_higher_bits_is_set_aside(
+    tmp_path: Path, syntax: UID
+) -> None:
+    values = ramp(top=250, dtype="uint8") if syntax == uid.JPEGBaseline8Bit else ramp()
+    bits = values.itemsize * 8
+    about = {"BitsStored": bits - 4, "HighBit": bits - 1}
+    error = refusal(write_dicom(tmp_path / "a", values, syntax, **about))
+    assert error.reason is Reason.UNSUPPORTED
+    assert "HighBit is not BitsStored - 1 in a compressed image" in error.detail
+
+
+@pytest.mark.parametrize("high", [10, 16, 65535])
+def test_a_highest_bit_that_cannot_be_is_corrupt(tmp_path: Path, high: int) -> None:
+    error = refusal(write_dicom(tmp_path / "a", ramp(), BitsStored=12, HighBit=high))
+    assert (error.reason, "impossible bits" in error.detail) == (Reason.CORRUPT, True)
+
+
+def test_without_a_highest_bit_values_are_in_the_lowest(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a", ramp(), BitsStored=12, HighBit=None)
+    assert np.array_equal(decode(path).values, ramp())

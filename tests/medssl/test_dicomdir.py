@@ -84,6 +84,23 @@ def test_a_dicomdir_is_told_by_its_file_meta_and_what_it_lists_is_counted(
     assert scanned(root).missing == 1  # though the list itself is not new
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_names_are_as_long_as_the_list_says(tmp_path: Path, syntax: UID) -> None:
+    """With spaces and signs in them; what is padded to an even length is not part of a name."""
+    names = [["PAT 1", "IM 1"], ["PAT(1)", "IM+2"], ["A-1", "B_2.X", "C"], ["A", "~1"], ["IM"]]
+    listing = write_dicomdir(tmp_path / "DICOMDIR", names, syntax)
+    assert list(listed_files(listing)) == ["PAT 1/IM 1", "PAT(1)/IM+2", "A-1/B_2.X/C", "IM"]
+
+
+def test_files_with_spaces_and_with_an_ending_gained_are_there(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for name in ("PAT 1/IM 1", "PAT 1/IM2.dcm", "PAT 1/IM3.DCM"):
+        write_dicom(root / name, ramp())
+    listed = [["PAT 1", "IM 1"], ["PAT 1", "IM2"], ["PAT 1", "IM3"], ["PAT 1", "IM4"], ["IM2"]]
+    write_dicomdir(root / "DICOMDIR", listed)
+    assert scanned(root).missing == 2
+
+
 OUTSIDE = [["..", "SECRET"], ["", "SECRET"], ["A", "..", "..", "SECRET"], ["/SECRET"], [".", "A"],
            ["C:", "SECRET"], ["..."], ["A", "", "B"], ["A/../../SECRET"], ["~", "B"]]  # fmt: skip
 

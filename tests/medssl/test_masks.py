@@ -27,7 +27,7 @@ from medssl.sources.open import open_image
 from medssl.volumes.samples import as_samples
 from sslcore.console import Progress
 from sslcore.errors import ConfigError
-from tests.medssl.make import ramp, write_png
+from tests.medssl.make import Values, metaimage, nifti, nrrd_file, ramp, write_png
 from tests.medssl.make_masks import (
     SHAPE,
     write_oblique_series,
@@ -255,13 +255,39 @@ def test_masks_of_volumes_are_turned_like_their_volume(tmp_path: Path, dims: Any
     np.testing.assert_array_equal(values[0] if dims == 3 else np.stack(values), shown)
 
 
-def test_a_mask_of_a_volume_in_another_place_is_refused(tmp_path: Path) -> None:
+def in_nifti(voxels: Values, place: str) -> bytes:
+    affine = np.diag([-1.0, -1, 2, 1])
+    affine[:3, 3] = np.multiply((-1, -1, 1), list(map(float, place.split())))
+    return nifti(voxels, affine)
+
+
+def in_nrrd(voxels: Values, place: str) -> bytes:
+    about = {"space_directions": "(1,0,0) (0,1,0) (0,0,2)"}
+    about["space_origin"] = f"({place.replace(' ', ',')})"
+    return nrrd_file(voxels, space="left-posterior-superior", **about)
+
+
+def in_metaimage(voxels: Values, place: str) -> bytes:
+    return metaimage(voxels, Offset=place, ElementSpacing="1 1 2")
+
+
+FORMATS: Any = (in_nifti, in_nrrd, in_metaimage)
+
+
+@pytest.mark.parametrize("image", FORMATS)
+@pytest.mark.parametrize("mask", FORMATS)
+def test_a_mask_of_a_volume_is_read_in_its_place_and_refused_in_another(
+    tmp_path: Path, image: Any, mask: Any
+) -> None:
+    """Places, in LPS, are those of one volume in all formats."""
     voxels = np.ones((6, 9, 7), np.uint8)
-    for folder, shift in (("img", 0.0), ("seg", 3.0)):
-        (tmp_path / "in" / folder).mkdir(parents=True)
-        affine = np.diag([1.0, 1, 2, 1])
-        affine[0, 3] = shift
-        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "in" / folder / "a.nii")
+    for name in ("img", "seg"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    (tmp_path / "in" / "img" / "a").write_bytes(image(voxels, "-120 -95 300"))
+    (tmp_path / "in" / "seg" / "a").write_bytes(mask(voxels, "-120 -95 300"))
+    reader = MaskReader(masked(scanned(tmp_path / "in", masks="seg/{name}")), (), binary=False)
+    assert all(reader.values(row).all() for row in range(7))
+    (tmp_path / "in" / "seg" / "a").write_bytes(mask(voxels, "-120 -95 -500"))
     with pytest.raises(DataError, match="mark nothing; 7 cannot be used: another place"):
         survey(masked(scanned(tmp_path / "in", masks="seg/{name}")))
     reader = MaskReader(masked(scanned(tmp_path / "in", masks="seg/{name}")), (), binary=False)

@@ -71,6 +71,9 @@ _READ_AND_HIDDEN = {  # read, and to be hidden all the same
     **dict.fromkeys(("SeriesDate", "AcquisitionDate"), DATE),
     **dict.fromkeys(("SeriesTime", "AcquisitionTime"), TIME),
     "PatientWeight": f"77.{NUMBER}",
+    "InstanceNumber": NUMBER,
+    "AcquisitionNumber": DATE,
+    "TemporalPositionIdentifier": NUMBER,
     "FrameReferenceTime": NUMBER,
     "ActualFrameDuration": NUMBER,
 }
@@ -95,8 +98,11 @@ def plant(data: Dataset) -> int:
     return count
 
 
-def write_planted_dicom(path: Path, pixels: np.ndarray, patient: int) -> None:
+def write_planted_dicom(path: Path, pixels: np.ndarray, patient: int, place: int) -> None:
+    """Write a slice, so that its numbers are read to sort it, and may not be seen."""
     data = dataset(pixels)
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.ImagePositionPatient = [0, 0, 2 * place]
     assert plant(data) > 1000
     inner, innermost = Dataset(), Dataset()
     plant(inner)
@@ -151,7 +157,7 @@ def write_planted_folder(root: Path) -> Path:
         for number in range(COUNT):
             stripes = ill * 60 * np.sin(2.0 * np.arange(SIDE))
             pixels = (90 + 80 * rng.random((SIDE, SIDE)) + stripes).clip(0, 255).astype(np.uint8)
-            write_planted_dicom(folder / f"{WORD}{number}.dcm", pixels, patient)
+            write_planted_dicom(folder / f"{WORD}{number}.dcm", pixels, patient, number)
             mask = Image.fromarray((pixels > 130).astype(np.uint8))
             about = PngImagePlugin.PngInfo()
             about.add_text("Author", WORD)
@@ -244,6 +250,7 @@ def test_nothing_planted_comes_out_of_the_whole_line(
     rows = pl.read_parquet(out / "manifest.parquet")
     assert rows["patient"].drop_nulls().n_unique() == PATIENTS
     assert rows["site"].drop_nulls().n_unique() == 1
+    assert rows["moment"].count() >= PATIENTS * COUNT
     assert rows["label"].count() == PATIENTS * (COUNT + 1)
     assert (rows["suv"].drop_nulls() == "suv").sum() == PATIENTS
     assert set(rows["kind"]) == KINDS

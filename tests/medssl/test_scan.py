@@ -143,7 +143,7 @@ def test_an_interrupted_scan_keeps_what_it_has_and_leaves_the_old_manifest(
     assert out.read_bytes() == before
     assert run(root, out).reused == 5  # .DS_Store to cut, in the order of the paths
     assert len(read_manifest(out).rows) == 4
-    assert not Parts(out, "").folder.exists()
+    assert not Parts(out, "", KEY).folder.exists()
 
 
 @pytest.mark.usefixtures("direct")
@@ -287,7 +287,7 @@ def test_nothing_to_read_is_one_message_and_earlier_results_stay(tmp_path: Path)
         with pytest.raises(DataError, match=words):
             run(folder, out)
     assert out.read_bytes() == before
-    assert not Parts(out, "").folder.exists()
+    assert not Parts(out, "", KEY).folder.exists()
 
 
 def test_a_file_that_is_no_manifest_is_not_overwritten(tmp_path: Path) -> None:
@@ -316,7 +316,10 @@ def test_a_bad_table_of_labels_is_refused_before_reading(tmp_path: Path) -> None
 def test_a_second_scan_into_the_same_output_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "m.parquet"
     root = hospital(tmp_path / "in")
-    with Parts(out, "s").claimed(), pytest.raises(OutputError, match=r"in use .* wait for its end"):
+    with (
+        Parts(out, "s", KEY).claimed(),
+        pytest.raises(OutputError, match=r"in use .* wait for its end"),
+    ):
         run(root, out)
     assert not list(tmp_path.glob(".*"))
     assert run(root, out).images == 4

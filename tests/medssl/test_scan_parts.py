@@ -130,7 +130,7 @@ def test_folders_and_files_that_may_not_be_read_are_set_aside(
 
 def test_results_reach_the_disk_while_the_scan_runs(tmp_path: Path) -> None:
     now = [0.0]
-    parts = Parts(tmp_path / "m.parquet", "s", clock=lambda: now[0])
+    parts = Parts(tmp_path / "m.parquet", "s", KEY, clock=lambda: now[0])
     write_png(tmp_path / "a.png", colours())
     outcome = read_file(tmp_path, Found("a.png", "stamp"), KEY)
     parts.add(outcome)
@@ -138,8 +138,34 @@ def test_results_reach_the_disk_while_the_scan_runs(tmp_path: Path) -> None:
     now[0] = 60.0
     parts.add(outcome)
     files = pl.DataFrame({"path": ["a.png"], "stamp": ["stamp"]})
-    assert len(Parts(tmp_path / "m.parquet", "s").earlier(files).rows) == 1
-    assert len(Parts(tmp_path / "m.parquet", "other").earlier(files).rows) == 0
+    assert len(Parts(tmp_path / "m.parquet", "s", KEY).earlier(files).rows) == 1
+    assert len(Parts(tmp_path / "m.parquet", "other", KEY).earlier(files).rows) == 0
+
+
+def test_numbers_that_sort_a_series_are_in_no_file_as_they_are(tmp_path: Path) -> None:
+    moments = {}
+    for number in range(3):
+        plane = {"ImagePositionPatient": [0, 0, number], "InstanceNumber": 4470 + number}
+        sides = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "AcquisitionNumber": 4480}
+        write_dicom(tmp_path / "in" / f"{number}", ramp(), **plane, **sides)
+        moments[f"{number}"] = [-1, 4480, 4470 + number]
+    write_png(tmp_path / "in" / "9", colours())  # has none
+    out = tmp_path / "m.parquet"
+    parts = Parts(out, "s", KEY)
+    for path in [*moments, "9"]:
+        parts.add(read_file(tmp_path / "in", Found(path, path), KEY))
+    parts.flush()
+    (written,) = parts.folder.glob("*.rows.parquet")
+    halfway = pl.read_parquet(written)["moment"]
+    files = pl.DataFrame({"path": [*moments, "9"], "stamp": [*moments, "9"]})
+    kept = Parts(out, "s", KEY).earlier(files).rows.sort("path")["moment"].to_list()
+    assert kept == [*moments.values(), None]
+    scan(tmp_path / "in", out, ScanConfig(workers=1), key=KEY)
+    for column in (halfway, pl.read_parquet(out)["moment"]):
+        sealed = column.drop_nulls()
+        assert len(sealed) == 3
+        assert len({-1, 4480, 4470, 4471, 4472}.intersection(sealed.explode())) == 0
+        assert sealed.explode().n_unique() == 9  # equal numbers are not seen to be equal
 
 
 @pytest.mark.slow
@@ -177,7 +203,7 @@ def test_ctrl_c_ends_the_command_and_the_next_one_goes_on(tmp_path: Path) -> Non
         process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert not out.exists()
-    assert Parts(out, "").folder.exists()
+    assert Parts(out, "", KEY).folder.exists()
     done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     assert done.stdout.count(".") < 60
     assert len(read_manifest(out).rows) == 60

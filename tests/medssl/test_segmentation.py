@@ -1,6 +1,7 @@
 """From masks to a network that outlines, and to honest scores."""
 
 import copy
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from sslcore.config import resolve_config
 from sslcore.console import Progress
 from sslcore.errors import CheckpointError, OutputError
 from sslcore.random import SampleRandom, derive_keys
+from tests.medssl.make import nifti, nrrd_file
 from tests.medssl.make_masks import SHAPE, write_oblique_series, write_segmentation
 from tests.page_reader import Reader
 
@@ -285,8 +287,11 @@ def test_a_second_run_with_the_same_seed_gives_the_same_numbers(tmp_path: Path) 
     assert {row["model"] for row in first["results"]} == {"frozen", "scratch"}
 
 
-def volumes(folder: Path, count: int = 6) -> Path:
-    """Write volumes in odd axes whose brightness is their mask, a ball; one of each patient."""
+def volumes(folder: Path, count: int = 6, ending: str = "nii.gz") -> Path:
+    """Write volumes in odd axes whose brightness is their mask, a ball; one of each patient.
+
+    Masks are in NIfTI, whatever the format of the images.
+    """
     affine = np.array([[0, 0, -1.0, 5], [1.5, 0, 0, 6], [0, 2.0, 0, 7], [0, 0, 0, 1]])
     rng = np.random.default_rng(0)
     (folder / "img").mkdir(parents=True)
@@ -295,11 +300,16 @@ def volumes(folder: Path, count: int = 6) -> Path:
         shape = (14, 10 + number % 2, 22)
         places = np.stack(np.indices(shape), axis=-1) * (1.5, 2.0, 1.0)
         ball = np.linalg.norm(places - (9, 9, rng.uniform(8, 13)), axis=-1) < 6.5
-        name = f"P{number}DOE.nii.gz"
-        noise = rng.integers(0, 50, shape)
-        for kind, voxels in (("img", ball * 800 + noise), ("seg", ball)):
-            image = nib.Nifti1Image(voxels.astype(np.int16), affine)
-            nib.save(image, folder / kind / name)
+        name = f"P{number}DOE"
+        bright = (ball * 800 + rng.integers(0, 50, shape)).astype(np.int16)
+        content = gzip.compress(nifti(bright, affine))
+        if ending == "nrrd":
+            vectors = [f"({','.join(map(str, column))})" for column in affine[:3].T]
+            about = {"space_directions": " ".join(vectors[:3]), "space_origin": vectors[3]}
+            content = nrrd_file(bright, space="RAS", **about)
+        (folder / "img" / f"{name}.{ending}").write_bytes(content)
+        mask = nib.Nifti1Image(ball.astype(np.int16), affine)
+        nib.save(mask, folder / "seg" / f"{name}.nii.gz")
     return folder
 
 
@@ -343,12 +353,16 @@ def test_slices_are_judged_as_volumes_and_drawn_as_volumes(tmp_path: Path) -> No
     assert cases["case"].n_unique() == 2
 
 
-@pytest.mark.parametrize("changes", [{"data.dims": 3, "image_size": 16, "backbone.width": 8}, {}])
+@pytest.mark.parametrize(
+    ("ending", "changes"),
+    [("nii.gz", {"data.dims": 3, "image_size": 16, "backbone.width": 8}), ("nrrd", {})],
+)
 def test_new_volumes_are_outlined_in_their_own_place(
-    tmp_path: Path, changes: dict[str, Any]
+    tmp_path: Path, ending: str, changes: dict[str, Any]
 ) -> None:
     """A network that learnt the ball finds it in the voxels of the file, whatever its axes are."""
-    run = made_run(tmp_path, volumes(tmp_path / "in", 8), **changes)
+    masks = "seg/{name}" if ending == "nii.gz" else "seg/{stem}.nii.gz"
+    run = made_run(tmp_path, volumes(tmp_path / "in", 8, ending), masks=masks, **changes)
     outlined(run, tmp_path / "out", fractions=(1.0,), steps=40, batch_size=6)
     done = CliRunner().invoke(
         app,
@@ -362,7 +376,7 @@ def test_new_volumes_are_outlined_in_their_own_place(
     assert set(told["case"]) == set(names)
     for case, file, pixels, ml in told.select("case", "file", "pixels", "ml").iter_rows():
         found = nib.load(tmp_path / "new" / file)
-        mask = nib.load(tmp_path / "in" / "seg" / names[case])
+        mask = nib.load(tmp_path / "in" / "seg" / names[case].replace(ending, "nii.gz"))
         # the axes of the file may be others; each voxel of the mask is looked up by its place
         inside = np.argwhere(np.asarray(mask.dataobj) > 0)
         places = nib.affines.apply_affine(np.linalg.inv(found.affine) @ mask.affine, inside)

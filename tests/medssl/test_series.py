@@ -288,6 +288,26 @@ def test_a_slice_that_is_missing_of_one_moment_mixes_no_others(
         np.testing.assert_array_equal(each, same)
 
 
+@pytest.mark.parametrize("counted", ["through a volume", "through a place"])
+def test_a_second_scan_sorts_what_came_among_what_it_keeps(tmp_path: Path, counted: str) -> None:
+    """By the numbers of images that it does not read again, which no file holds as they are."""
+    late = [(1, 2), (0, 4), (2, 0)]
+    early = [each for each in np.ndindex(3, 6) if each not in [*late, (0, 3)]]
+    for pairs in (early, late):
+        for time, place in pairs:
+            number = 6 * time + place if counted == "through a volume" else 3 * place + time
+            voxels = np.full((4, 5), 100 * time + place, np.int16)
+            path = tmp_path / "d" / f"{number}.dcm"
+            write_slice(path, voxels, 2.0 * place, InstanceNumber=number)
+        summary = scan(tmp_path / "d", tmp_path / "m.parquet", ScanConfig(workers=1))
+    assert summary.reused == len(early)
+    manifest = read_manifest(tmp_path / "m.parquet")
+    found = [read_volume(manifest, each).values[:, 0, 0] for each in volumes_of(manifest.rows)]
+    expected = [np.delete(np.arange(6), 3), 100 + np.arange(6), 200 + np.arange(6)]
+    for one, other in zip(sorted(found, key=max), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_acquisitions_are_parts_or_volumes_as_the_steps_between_slices_tell(
     tmp_path: Path, name: str

@@ -20,17 +20,24 @@ from medssl.volumes.turning import turned
 from tests.medssl.make import Values, metaimage, nifti, nrrd_file
 
 BODY = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
-# an affine to RAS that is oblique, flipped, permuted and of three spacings, without its origin
+# an affine to RAS that is oblique, flipped, permuted, of three spacings and far from the origin
 TURN = np.array([[0.0, -0.6, -0.8], [-1.0, 0.0, 0.0], [0.0, 0.8, -0.6]])
 SPACING = np.array([0.7, 1.3, 2.5])
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = TURN * SPACING
+AFFINE[:3, 3] = (120.5, -95.25, 300.0)
 
 
 def load(path: Path, content: bytes) -> list[Decoded]:
     path.write_bytes(content)
     with open_volume(path, sniff(path)) as reader:
         return [reader.decode(frame) for frame in range(reader.facts.frames)]
+
+
+def plane_of(decoded: Decoded) -> NDArray[np.float64]:
+    assert decoded.place
+    assert decoded.place.plane
+    return np.concatenate(decoded.place.plane)
 
 
 def refusal(path: Path, content: bytes) -> IngestError:
@@ -44,18 +51,20 @@ def vectors(rows: Values) -> str:
 
 
 def as_nrrd(voxels: Values, *, space: str, to_ras: Values, **more: str) -> bytes:
-    directions = (np.diag(to_ras) @ AFFINE[:3, :3]).T
-    return nrrd_file(voxels, space=space, space_directions=vectors(directions), **more)
+    placed = (np.diag(to_ras) @ AFFINE[:3]).T
+    about = {"space_directions": vectors(placed[:3]), "space_origin": vectors(placed[3:])}
+    return nrrd_file(voxels, space=space, **about, **more)
 
 
-def as_metaimage(voxels: Values, **more: str) -> bytes:
-    directions = (np.diag([-1.0, -1.0, 1.0]) @ TURN).T
-    return metaimage(
-        voxels,
-        TransformMatrix=" ".join(map(repr, directions.ravel().tolist())),
-        ElementSpacing=" ".join(map(repr, SPACING.tolist())),
-        **more,
-    )
+def as_metaimage(voxels: Values, *, origin: str = "Offset", **more: str) -> bytes:
+    to_lps = np.diag([-1.0, -1.0, 1.0])
+    fields = {
+        "TransformMatrix": (to_lps @ TURN).T.ravel(),
+        origin: to_lps @ AFFINE[:3, 3],
+        "ElementSpacing": SPACING,
+    }
+    words = {name: " ".join(map(repr, value.tolist())) for name, value in fields.items()}
+    return metaimage(voxels, **words, **more)
 
 
 SAME: dict[str, Callable[[Values], bytes]] = {
@@ -66,6 +75,8 @@ SAME: dict[str, Callable[[Values], bytes]] = {
     "nrrd bzip2": lambda v: as_nrrd(v, space="RAS", to_ras=np.ones(3), packing="bzip2"),
     "mha": as_metaimage,
     "mha zlib": lambda v: as_metaimage(v, packed=True),
+    "mha position": lambda v: as_metaimage(v, origin="Position"),
+    "mha origin": lambda v: as_metaimage(v, origin="Origin"),
 }
 
 
@@ -82,6 +93,7 @@ def test_every_format_gives_the_slices_of_nifti(tmp_path: Path, name: str, kind:
         assert one.spacing_mm == pytest.approx(other.spacing_mm)
         assert one.spacing_slice_mm == pytest.approx(other.spacing_slice_mm)
         assert one.voi == other.voi
+        np.testing.assert_allclose(plane_of(one), plane_of(other), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["nrrd", "metaimage"])
@@ -170,6 +182,13 @@ HUGE = "30000 30000 30000"
         (metaimage(BODY, ElementSpacing="-1e308 1 1", DistanceUnits="m"), Reason.CORRUPT, "1 km"),
         (metaimage(BODY, ElementSpacing="nan 1 1"), Reason.CORRUPT, "no number"),
         (metaimage(BODY, ElementSpacing="1 1"), Reason.CORRUPT, "axes"),
+        (nrrd_file(BODY, spacings="1 1 1", space_origin="(0,nan,0)"), Reason.CORRUPT, "no number"),
+        (nrrd_file(BODY, spacings="1 1 1", space_origin="(0,0,-2e6)"), Reason.CORRUPT, "1 km"),
+        (nrrd_file(BODY, spacings="1 1 1", space_origin="(0,0)"), Reason.CORRUPT, "other axes"),
+        (metaimage(BODY, ElementSpacing="1 1 1", Offset="0 inf 0"), Reason.CORRUPT, "no number"),
+        (metaimage(BODY, ElementSpacing="1 1 1", Position="0 0 2e6"), Reason.CORRUPT, "1 km"),
+        (metaimage(BODY, ElementSpacing="1 1 1", Origin="0 0"), Reason.CORRUPT, "axes"),
+        (metaimage(BODY, ElementSpacing="1 1 1", Offset="0 0 x"), Reason.CORRUPT, "ValueError"),
         (nrrd_file(BODY, space_directions="(1,0) (0,1) none"), Reason.UNSUPPORTED, "other axes"),
         (b"NRRD0005\nno field\n\n", Reason.CORRUPT, "Error"),
         (b"NRRD0005\ntype: short\n\n", Reason.CORRUPT, "without sizes"),
@@ -235,14 +254,20 @@ def test_switches_of_a_metaimage_are_read_by_their_first_letter(tmp_path: Path, 
 
 
 def test_distances_in_other_units_become_millimetres(tmp_path: Path) -> None:
-    microns = nifti(BODY, np.diag([500.0, 500.0, 2000.0, 1.0]), xyzt_units=3)
+    affine = np.diag([-500.0, -500.0, 2000.0, 1.0])
+    affine[:3, 3] = -9000, -8000, 7000  # in RAS; to the right and the front are 9 and 8 in LPS
     units = " ".join(['"um"'] * 3)
+    directions = "(500,0,0) (0,500,0) (0,0,2000)"
+    places = {"space": "lps", "space_origin": "(9000,8000,7000)", "space_units": units}
+    about = {"ElementSpacing": "500 500 2000", "Offset": "9000 8000 7000", "DistanceUnits": "um"}
     for content in (
-        microns,
-        nrrd_file(BODY, spacings="500 500 2000", units=units),
-        metaimage(BODY, ElementSpacing="500 500 2000", DistanceUnits="um"),
+        nifti(BODY, affine, xyzt_units=3),
+        nrrd_file(BODY, space_directions=directions, **places),
+        nrrd_file(BODY, spacings="500 500 2000", units=units, space_origin="(9000,8000,7000)"),
+        metaimage(BODY, **about),
     ):
         first = load(tmp_path / "a", content)[0]
+        assert plane_of(first) == pytest.approx([9, 8, 7, 1, 0, 0, 0, 1, 0])
         assert first.spacing_mm == pytest.approx((0.5, 0.5))
         assert first.spacing_slice_mm == pytest.approx(2.0)
 
