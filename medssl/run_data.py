@@ -166,7 +166,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
 
     Raises:
         DataError: See `training_rows`.
-        ConfigError: See there, and for a batch larger than the data.
+        ConfigError: See there, and for a batch larger than the data, or than the method's queue.
     """
     data, run = config.data, config.run
     if data.patches and data.canvas is None:  # needed to know how many there are
@@ -175,6 +175,8 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     chosen = 3 if data.slab == 3 else choose_channels(rows)
     channels = chosen if data.channels == "auto" else data.channels
     _check_kind(data, channels, rows)
+    batch = _choose_batch(len(rows), run, data.dims)
+    config.method.require_room(batch)
     auto_preset = config.views.preset == Preset.AUTO
     auto_stem = config.backbone.stem == "auto"
     values: dict[str, dict[str, object]] = {
@@ -196,7 +198,7 @@ def resolve(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
         },
         "optim": {"learning_rate": config.optim.learning_rate or _choose_rate(config)},
         "run": {
-            "batch_size": _choose_batch(len(rows), run, data.dims),
+            "batch_size": batch,
             "precision": choose_precision("auto", choose_device(run.device))
             if run.precision == "auto"
             else run.precision,

@@ -94,7 +94,7 @@ class MultiViewMaker:
             for number, kind in enumerate(plan)
         ]
         keys = derive_keys(index, seed, epoch, _METHOD_DRAWS)
-        return ViewBatch(tuple(views), keys=keys)
+        return ViewBatch(tuple(views), keys=keys, ids=index)
 
     def one(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Return the first of the views that a call returns, without making the others."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView, InteractionGraph
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch
 from recssl.sampling.columns import SharedColumns
 from recssl.sampling.negatives import Hard, Negatives, Popularity, Shared, Uniform
@@ -18,6 +17,7 @@ from recssl.sampling.positives import EdgeUniform, Pairs, Positives, UserUniform
 from recssl.settings.sampling import SamplingConfig
 from recssl.settings.train import TrainConfig
 from recssl.view_maker import ViewMaker
+from sslcore.modules.queue import FeatureQueue
 
 _NEGATIVES, _LOSS = 1, 3  # keep the random streams of a step apart; 2 is that of the views
 
@@ -45,7 +45,7 @@ class BatchMaker:
         graph: InteractionGraph,
         encoder: NodeEncoder,
         config: TrainConfig,
-        queue: ItemQueue | None = None,
+        queue: FeatureQueue | None = None,
     ) -> None:
         """Prepare.
 

@@ -21,6 +21,7 @@ from recssl.methods.registry import build_recommendation
 from recssl.readout import Readout
 from recssl.settings.train import LightGCNConfig, MFConfig, TowersConfig, TrainConfig
 from recssl.svd import svd_start
+from sslcore.methods.settings import MethodSection
 from sslcore.random import seeded
 from sslcore.training.row_adam import RowAdam
 
@@ -78,6 +79,7 @@ def assemble(config: TrainConfig, dataset: Dataset, device: torch.device) -> Run
     learnt, valid = _matrices(config, dataset)
     _require_two_sides(learnt)
     graph = InteractionGraph(learnt)
+    _require_room(config, graph)
     with seeded(config.run.seed):
         encoder = build_encoder(config, dataset, graph)
         method = build_recommendation(
@@ -166,6 +168,13 @@ def _require_two_sides(learnt: csr_array) -> None:
     for count, name in zip(learnt.shape, ("user", "item"), strict=True):
         if count < 2:
             raise LogError(f"the log has {count} {name}; two or more are needed to rank anything")
+
+
+def _require_room(config: TrainConfig, graph: InteractionGraph) -> None:
+    """Raise `ConfigError` for a queue of the contrast that users or items of one step overflow."""
+    if isinstance(config.contrast, MethodSection):
+        most = max(graph.num_users, graph.num_items)  # each of them once
+        config.contrast.require_room(min(config.run.batch_size, most), section="contrast")
 
 
 def _require_known_users(monitor: RecMonitor) -> None:

@@ -23,12 +23,16 @@ class ViewBatch(Generic[ViewT]):
             `sslcore.random.SampleRandom` takes them.
         labels: Class of each sample, from 0, -1 where it is unknown, `[batch]`; for methods that
             learn from labels.
+        ids: Number of each sample, from 0, the same in every epoch, `[batch]`, int64. By it a
+            queue tells the own past keys of a sample, which are no negatives of it; without it
+            all keys are negatives.
     """
 
     views: tuple[ViewT, ...]
     segments: tuple[int, ...] = ()
     keys: Tensor | None = None
     labels: Tensor | None = None
+    ids: Tensor | None = None
 
 
 def per_segment(

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from recssl.encoders.encoder import NodeEncoder
 from recssl.graph import GraphView
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.ranking import Ranked, Ranking
 from sslcore.errors import ShapeError
 from sslcore.methods.method import Method, StepOutput, ViewMethod, two_views
+from sslcore.modules.queue import FeatureQueue
 from sslcore.views import ViewBatch
 
 
@@ -84,11 +84,15 @@ class Recommendation(Method[RecBatch]):
 
     Attributes:
         ranking: The loss.
-        queue: Items of past steps, candidates of all rows in the columns after the others.
+        queue: Liked items of past steps with the embeddings they had then, candidates of all rows
+            in the columns after the others.
+
+    Source:
+        The queue: Wang et al., "Cross-batch memory", CVPR 2020, arXiv:1912.06798, section 3.2.
     """
 
     def __init__(
-        self, encoder: NodeEncoder, ranking: Ranking, queue: ItemQueue | None = None
+        self, encoder: NodeEncoder, ranking: Ranking, queue: FeatureQueue | None = None
     ) -> None:
         super().__init__()
         self.nodes_encoder = encoder
@@ -121,7 +125,7 @@ class Recommendation(Method[RecBatch]):
         """Queue the items of this step, and move what the ranking loss holds."""
         for ids, keys in self._pending:
             if self.queue is not None:
-                self.queue.push(ids, keys)
+                self.queue.push(keys, ids)
         self._pending = []
         self.ranking.after_step(self.encoder)
 
@@ -148,7 +152,7 @@ class JointRecommendation(Recommendation):
         contrast: ViewMethod,
         *,
         weight: float,
-        queue: ItemQueue | None = None,
+        queue: FeatureQueue | None = None,
     ) -> None:
         """Join.
 
@@ -211,12 +215,8 @@ class PerSide(ViewMethod):
         if len(batch.segments) != 2:
             raise ShapeError(f"expected users and items, got {len(batch.segments)} segments")
         views, count = [replace(view, passes={}) for view in two_views(batch)], batch.segments[0]
-        users = self.of_users(
-            ViewBatch(tuple(replace(view, nodes=view.nodes[:count]) for view in views))
-        )
-        items = self.of_items(
-            ViewBatch(tuple(replace(view, nodes=view.nodes[count:]) for view in views))
-        )
+        users = self.of_users(_part(views, slice(count)))
+        items = self.of_items(_part(views, slice(count, None)))
         logs = {name: (users.logs[name] + items.logs[name]) / 2 for name in users.logs}
         return StepOutput((users.loss + items.loss) / 2, logs)
 
@@ -224,3 +224,9 @@ class PerSide(ViewMethod):
         """Move both."""
         self.of_users.after_step(progress)
         self.of_items.after_step(progress)
+
+
+def _part(views: list[GraphView], rows: slice) -> ViewBatch[GraphView]:
+    """Return the views of some of the nodes, which are their ids too."""
+    parts = tuple(replace(view, nodes=view.nodes[rows]) for view in views)
+    return ViewBatch(parts, ids=parts[0].nodes)

@@ -4,11 +4,11 @@ import torch
 
 from recssl.encoders.lightgcn import LightGCN
 from recssl.graph import LowRank
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
 from sslcore.errors import ShapeError
 from sslcore.methods.method import StepOutput, two_views
+from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.info_nce import InfoNCE
 from sslcore.views import per_segment
 
@@ -29,7 +29,7 @@ class LowRankRecommendation(Recommendation):
         *,
         weight: float,
         temperature: float,
-        queue: ItemQueue | None = None,
+        queue: FeatureQueue | None = None,
     ) -> None:
         """Join.
 

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from recssl.encoders.lightgcn import LightGCN
 from recssl.graph import GraphView
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.prototypes import PrototypeContrast
 from recssl.methods.ranking import Ranking
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.method import StepOutput
+from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.info_nce import info_nce_loss
 
 
@@ -38,7 +38,7 @@ class NeighbourhoodRecommendation(Recommendation):
         prototype_weight: float,
         item_weight: float,
         layer: int,
-        queue: ItemQueue | None = None,
+        queue: FeatureQueue | None = None,
     ) -> None:
         """Join.
 

@@ -7,7 +7,6 @@ from torch import nn
 from recssl.encoders.encoder import NodeEncoder
 from recssl.encoders.lightgcn import LightGCN
 from recssl.methods.bootstrap import BUIR, SelfCF
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import JointRecommendation, PerSide, Recommendation
 from recssl.methods.lightgcl import LowRankRecommendation
 from recssl.methods.ncl import NeighbourhoodRecommendation
@@ -42,6 +41,7 @@ from sslcore.methods.joint_embedding import JointEmbedding
 from sslcore.methods.method import ViewMethod
 from sslcore.methods.settings import MethodSection
 from sslcore.modules.branch import Branch
+from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.info_nce import InfoNCE
 
 
@@ -96,7 +96,7 @@ def build_recommendation(
             LightGCN.
     """
     loss = build_ranking(ranking, encoder)
-    queue = ItemQueue(queue_size, encoder.dim) if queue_size else None
+    queue = FeatureQueue(queue_size, encoder.dim) if queue_size else None
     match contrast:
         case None:
             return Recommendation(encoder, loss, queue)
@@ -136,7 +136,11 @@ def _lightgcn(
 
 
 def _ncl(
-    config: NCLConfig, encoder: LightGCN, ranking: Ranking, weight: float, queue: ItemQueue | None
+    config: NCLConfig,
+    encoder: LightGCN,
+    ranking: Ranking,
+    weight: float,
+    queue: FeatureQueue | None,
 ) -> NeighbourhoodRecommendation:
     prototypes = PrototypeContrast(
         encoder,

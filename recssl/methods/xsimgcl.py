@@ -3,11 +3,11 @@
 import torch
 
 from recssl.encoders.lightgcn import LightGCN
-from recssl.methods.item_queue import ItemQueue
 from recssl.methods.joint import RecBatch, Recommendation
 from recssl.methods.ranking import Ranking
 from sslcore.errors import ConfigError, ShapeError
 from sslcore.methods.method import StepOutput
+from sslcore.modules.queue import FeatureQueue
 from sslcore.objectives.info_nce import InfoNCE
 from sslcore.views import per_segment
 
@@ -27,7 +27,7 @@ class CrossLayerRecommendation(Recommendation):
         weight: float,
         layer: int,
         temperature: float,
-        queue: ItemQueue | None = None,
+        queue: FeatureQueue | None = None,
     ) -> None:
         """Join.
 

@@ -10,7 +10,7 @@ from recssl.sampling.in_batch import InBatch
 class SharedColumns:
     """The columns of a batch: the liked items of its rows, items drawn for all rows, past ones.
 
-    Past items are the liked ones of earlier batches, as `ItemQueue.ids` has them: an item is as
+    Past items are the liked ones of earlier batches, as `FeatureQueue.ids` has them: an item is as
     likely there as in the batch, and what is left out is the same.
     """
 

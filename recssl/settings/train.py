@@ -182,18 +182,7 @@ class TrainConfig(Section):
             )
         if self.contrast is not None:
             self._require_views(self.contrast)
-            self._require_room(self.contrast)
         return self
-
-    def _require_room(self, contrast: ContrastConfig) -> None:
-        """Refuse a queue or memory that the users or items of a batch may not fit into."""
-        for name in ("queue_size", "memory_size"):
-            size = getattr(contrast, name, 0)
-            if 0 < size < self.run.batch_size:
-                raise ValueError(
-                    f"contrast.{name} {size} does not hold the users of one step; make it at least"
-                    f" run.batch_size, {self.run.batch_size}"
-                )
 
     def _require_views(self, contrast: ContrastConfig) -> None:
         """Refuse views that the contrast cannot take, or that the encoder cannot tell apart."""

@@ -12,6 +12,7 @@ from sslcore.methods.method import StepOutput, ViewMethod, all_views, average
 from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.heads import projection_mlp
+from sslcore.numerics import in_full_precision
 from sslcore.objectives.regression import negative_cosine
 from sslcore.objectives.sigreg import sigreg_loss
 from sslcore.random import SampleRandom, derive_keys
@@ -77,8 +78,7 @@ class LeJepa(ViewMethod):
         )
 
     def _compare(self, z: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        center = (z[0] + z[1]) / 2
-        agreement = torch.stack([F.mse_loss(each, center) for each in z]).mean()
+        agreement = _agreement(*z)
         lines = self._draw(z[0])
         normality = torch.stack([sigreg_loss(each, lines) for each in z]).mean()
         loss = (1 - self.weight) * agreement + self.weight * normality
@@ -89,8 +89,16 @@ class LeJepa(ViewMethod):
         """Return directions, `[dim, directions]`, other ones in each step, the same everywhere."""
         random = SampleRandom(derive_keys(self.steps))
         (lines,) = random.normal(shape=(z.shape[1], self.directions))
-        return F.normalize(lines.to(z), dim=0)
+        wide = torch.promote_types(z.dtype, torch.float32)  # bfloat16 is no length 1
+        return F.normalize(lines.to(z.device, wide), dim=0)
 
     def after_step(self, progress: float) -> None:
         """Draw other directions in the next step."""
         self.steps += 1
+
+
+@in_full_precision
+def _agreement(*z: Tensor) -> Tensor:
+    """Return the mean squared distance of all views from the centre of the two full ones."""
+    center = (z[0] + z[1]) / 2
+    return torch.stack([F.mse_loss(each, center) for each in z]).mean()

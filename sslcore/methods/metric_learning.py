@@ -20,10 +20,11 @@ from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.random import seeded
 from sslcore.views import ViewBatch
 
-# These hold weights of classes, wrap other losses, take no labels, or want rows in an order.
+# These hold weights of classes, wrap other losses, take no labels, want rows in an order, are not
+# whole, or keep what a checkpoint does not hold.
 _UNSUITED = (
     *("VICRegLoss", "CrossBatchMemory", "SelfSupervisedLoss", "MultipleLosses"),
-    "EmbeddingsAlreadyPackagedAsTriplets",
+    *("EmbeddingsAlreadyPackagedAsTriplets", "GenericPairLoss", "DynamicSoftMarginLoss"),
 )
 
 
@@ -80,13 +81,18 @@ class MetricLearning(JointEmbedding):
             return super()._compare_all(z, batch)
 
 
-def _make(module: ModuleType, kind: str, name: str, arguments: dict[str, Any]) -> nn.Module:
-    known = sorted(
+def known_names(module: ModuleType) -> list[str]:
+    """Return the classes of `losses` or `miners` that can be asked for."""
+    return sorted(
         key
         for key, value in vars(module).items()
         if inspect.isclass(value) and not key.startswith("Base") and not key.endswith("Mixin")
         if key not in _UNSUITED
     )
+
+
+def _make(module: ModuleType, kind: str, name: str, arguments: dict[str, Any]) -> nn.Module:
+    known = known_names(module)
     if name not in known:
         raise ConfigError(f"method.{kind}: unknown {name!r}; {suggest(name, known)}")
     try:

@@ -13,7 +13,6 @@ from sslcore.modules.branch import Branch
 from sslcore.modules.ema import EmaTeacher
 from sslcore.modules.heads import projection_mlp
 from sslcore.modules.queue import FeatureQueue
-from sslcore.numerics import unit_rows
 from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch
@@ -30,12 +29,11 @@ class MoCoConfig(MethodSection):
         choose="to compare with it; MoCo v2 is better nearly everywhere",
     )
     rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.03, lars=0.3)
+    queue_field: ClassVar[str | None] = "queue_size"
 
     name: Literal["moco"] = "moco"
     head_dims: HeadDims = Field((128,), description="layers after the encoder; paper 128")
-    queue_size: int = Field(
-        1024, gt=0, description="keys; fewer than there are samples; paper 65536"
-    )
+    queue_size: int = Field(1024, gt=0, description="keys, a batch or more; paper 65536")
     momentum: float = Field(0.99, ge=0, lt=1, description="of the teacher; paper 0.999")
     temperature: float = Field(0.2, gt=0, description="paper 0.07")
 
@@ -55,12 +53,11 @@ class MoCoV2Config(MethodSection):
         choose="where memory allows small batches only",
     )
     rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
+    queue_field: ClassVar[str | None] = "queue_size"
 
     name: Literal["moco_v2"] = "moco_v2"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 2048, 128")
-    queue_size: int = Field(
-        1024, gt=0, description="keys; fewer than there are samples; paper 65536"
-    )
+    queue_size: int = Field(1024, gt=0, description="keys, a batch or more; paper 65536")
     momentum: float = Field(0.99, ge=0, lt=1, description="of the teacher; paper 0.999")
     temperature: float = Field(0.2, gt=0, description="paper 0.2")
 
@@ -100,8 +97,7 @@ class Moco(ViewMethod):
 
         Args:
             student: Encodes queries.
-            queue: As wide as the projections; should hold fewer keys than there are samples, or
-                a sample meets its own past keys as negatives.
+            queue: As wide as the projections.
             momentum: Of the teacher's weights, 0 to 1.
             temperature: See `info_nce_loss`.
         """
@@ -115,7 +111,8 @@ class Moco(ViewMethod):
     def forward(self, batch: ViewBatch[Any]) -> StepOutput:
         """Compare the student's first view with the teacher's second; see `Method.forward`.
 
-        Smaller crops, if there are any, are compared with the teacher's second view too.
+        Smaller crops, if there are any, are compared with the teacher's second view too. A sample
+        is not compared with its own past keys, if the batch has ids.
 
         Raises:
             ShapeError: If the batch has segments.
@@ -123,12 +120,20 @@ class Moco(ViewMethod):
         if batch.segments:
             raise ShapeError("MoCo has one queue and cannot keep segments apart")
         view_a, view_b, *crops = all_views(batch)
-        keys = unit_rows(self.teacher(view_b))
-        self.queue.stage(keys)
-        return average([self._compare(self.student(view), keys) for view in (view_a, *crops)])
+        keys, own = self.teacher(view_b), self.queue.owned(batch.ids)
+        self.queue.stage(keys, ids=batch.ids)
+        return average([self._compare(self.student(view), keys, own) for view in (view_a, *crops)])
 
-    def _compare(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = info_nce_loss(queries, keys, negatives=self.queue.keys, temperature=self.temperature)
+    def _compare(
+        self, queries: Tensor, keys: Tensor, own: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = info_nce_loss(
+            queries,
+            keys,
+            negatives=self.queue.keys,
+            excluded=own,
+            temperature=self.temperature,
+        )
         return loss, {"positive_similarity": -negative_cosine(queries, keys)}
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.heads import prediction_mlp, projection_mlp
 from sslcore.modules.queue import FeatureQueue
-from sslcore.numerics import unit_rows
+from sslcore.numerics import in_full_precision, unit_rows
 from sslcore.objectives.info_nce import info_nce_loss
 from sslcore.objectives.regression import negative_cosine
 from sslcore.views import ViewBatch
@@ -30,15 +30,14 @@ class NNCLRConfig(MethodSection):
         choose="where augmentation alone does not show what two images have in common",
     )
     rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
+    queue_field: ClassVar[str | None] = "queue_size"
 
     name: Literal["nnclr"] = "nnclr"
     head_dims: HeadDims = Field(
         (512, 512, 128), description="layers after the encoder; paper 2048, 2048, 256"
     )
     predictor_dim: PositiveInt = Field(512, description="hidden layer; paper 4096")
-    queue_size: int = Field(
-        1024, gt=0, description="projections; fewer than there are samples; paper 98304"
-    )
+    queue_size: int = Field(1024, gt=0, description="projections, a batch or more; paper 98304")
     temperature: float = Field(0.2, gt=0, description="paper 0.1")
 
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
@@ -57,6 +56,8 @@ class NNCLR(ViewMethod):
 
     Source:
         Dwibedi et al., "NNCLR", ICCV 2021, arXiv:2104.14548, equation 4 and its symmetric form.
+        Added is that a sample's own past projections are no neighbours of it, if the batch has
+        ids: of few samples they would be the nearest.
     """
 
     def __init__(
@@ -91,14 +92,12 @@ class NNCLR(ViewMethod):
             raise ShapeError("nnclr has one queue and cannot keep segments apart")
         z = [self.student(view) for view in all_views(batch)]
         p = [self.predictor(each) for each in z]
-        neighbours = [self._nearest(full.detach()) for full in z[:2]]
-        self.queue.stage(unit_rows(z[0].detach()))
+        own = self.queue.owned(batch.ids)
+        neighbours = [_nearest(full.detach(), self.queue.keys, excluded=own) for full in z[:2]]
+        self.queue.stage(z[0], ids=batch.ids)
         return average(
             [self._compare(neighbours[full], p[other]) for full, other in directed_pairs(len(z))]
         )
-
-    def _nearest(self, z: Tensor) -> Tensor:
-        return self.queue.keys[(unit_rows(z) @ self.queue.keys.T).argmax(dim=1)]
 
     def _compare(self, neighbours: Tensor, p: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         loss = info_nce_loss(gather_rows(neighbours), gather_rows(p), temperature=self.temperature)
@@ -108,3 +107,12 @@ class NNCLR(ViewMethod):
     def after_step(self, progress: float) -> None:
         """Queue the projections of this step, of all processes."""
         self.queue.push_staged()
+
+
+@in_full_precision
+def _nearest(z: Tensor, keys: Tensor, *, excluded: Tensor | None) -> Tensor:
+    """Return the nearest of `keys` to each row; bfloat16 could not tell look-alikes apart."""
+    similarity = unit_rows(z) @ keys.T
+    if excluded is not None:
+        similarity = similarity.masked_fill(excluded, -torch.inf)
+    return keys[similarity.argmax(dim=1)]

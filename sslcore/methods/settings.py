@@ -87,6 +87,7 @@ class MethodSection(Section, ABC):
         uses_labels: Whether it learns from labels where there are some.
         projects: Whether its head gives projections that are compared, and so are spread unless
             the run collapses.
+        queue_field: Which setting is the size of its queue, 0 for none; None if it never has one.
     """
 
     about: ClassVar[About]
@@ -98,6 +99,7 @@ class MethodSection(Section, ABC):
     keeps_head_layer: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
     projects: ClassVar[bool] = True
+    queue_field: ClassVar[str | None] = None
 
     @abstractmethod
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
@@ -108,6 +110,19 @@ class MethodSection(Section, ABC):
         Raises:
             ConfigError: The encoder does not give what the method needs.
         """
+
+    def require_room(self, rows: int, *, section: str = "method") -> None:
+        """Refuse a queue, if there is one, that does not hold the `rows` of one step.
+
+        Raises:
+            ConfigError: It is smaller; `section` is where it was set.
+        """
+        size = 0 if self.queue_field is None else getattr(self, self.queue_field)
+        if 0 < size < rows:
+            raise ConfigError(
+                f"{section}.{self.queue_field} {size}: smaller than the {rows} rows of one step;"
+                f" make it {rows} or more, or lower run.batch_size"
+            )
 
     def default_learning_rate(self, optimizer: str) -> float:
         """Return a peak learning rate for a batch of 256; scale it with the batch.

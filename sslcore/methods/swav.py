@@ -15,7 +15,6 @@ from sslcore.modules.heads import projection_mlp
 from sslcore.modules.progress import Progress
 from sslcore.modules.prototypes import Prototypes
 from sslcore.modules.queue import FeatureQueue
-from sslcore.numerics import unit_rows
 from sslcore.objectives.regression import negative_cosine
 from sslcore.objectives.self_distillation import assignment_loss, mean_entropy
 from sslcore.objectives.sinkhorn import sinkhorn
@@ -33,6 +32,7 @@ class SwavConfig(MethodSection):
         choose="where images fall into groups, and where smaller crops make sense",
     )
     rates: ClassVar[Rates] = Rates(adamw=1e-3, sgd=0.06, lars=0.3)
+    queue_field: ClassVar[str | None] = "queue_size"
     views: ClassVar[ViewNeeds] = ViewNeeds(local_views=4)
 
     name: Literal["swav"] = "swav"
@@ -77,7 +77,8 @@ class Swav(ViewMethod):
     Source:
         Caron et al., "SwAV", NeurIPS 2020, arXiv:2006.09882. The loss is the mean over all pairs
         of an assigned full view and another view that predicts. The authors' code has one queue
-        for each full view; here both share one.
+        for each full view, and uses it once it is full; here both share one, of which as much is
+        used as there is.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Swav(ViewMethod):
         z = [self.student(view) for view in all_views(batch)]
         scores = [self.prototypes(each, frozen=done < self.frozen_until) for each in z]
         if self.queue is not None:
-            self.queue.stage(*(unit_rows(each.detach()) for each in z[:2]))
+            self.queue.stage(*z[:2])
         past = self._past(done)
         targets = [self._assign(each.detach(), past) for each in scores[:2]]
         terms = {
@@ -147,7 +148,7 @@ class Swav(ViewMethod):
         """Return the scores of this process's part of the queue, if it is used."""
         if self.queue is None or done < self.queue_from:
             return []
-        return [self.prototypes(own_part(self.queue.keys))]
+        return [self.prototypes(own_part(self.queue.pushed))]
 
     def _assign(self, scores: Tensor, past: list[Tensor]) -> Tensor:
         """Assign the samples of this step, beside those of the queue if there are any."""

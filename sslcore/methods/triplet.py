@@ -16,7 +16,6 @@ from sslcore.methods.settings import About, HeadDims, MethodSection, Rates
 from sslcore.modules.branch import Branch
 from sslcore.modules.heads import projection_mlp
 from sslcore.modules.queue import FeatureQueue
-from sslcore.numerics import unit_rows
 from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.views import ViewBatch, per_segment
 
@@ -34,12 +33,15 @@ class TripletConfig(MethodSection):
         choose="where distances themselves are used later, as in retrieval",
     )
     rates: ClassVar[Rates] = Rates(adamw=4e-3, sgd=0.06, lars=0.3)
+    queue_field: ClassVar[str | None] = "memory_size"
 
     name: Literal["triplet"] = "triplet"
     head_dims: HeadDims = Field((512, 128), description="layers after the encoder; paper 128")
     margin: float = Field(0.2, gt=0, le=2, description="of distances at length 1; paper 0.2")
     mining: Mining = Field("semihard", description="negatives; paper semihard")
-    memory_size: int = Field(0, ge=0, description="past projections as negatives; 0 for none")
+    memory_size: int = Field(
+        0, ge=0, description="past projections as negatives, a batch or more; 0 for none"
+    )
 
     def build(self, encoder: nn.Module, feature_dim: int) -> ViewMethod:
         """See `MethodSection.build`."""
@@ -72,7 +74,8 @@ class Triplet(ViewMethod):
     Source:
         The memory is that of Wang et al., "Cross-batch memory", CVPR 2020, arXiv:1912.06798. It is
         a `FeatureQueue` and not pytorch-metric-learning's `CrossBatchMemory`, whose position is
-        not in the state dict and which changes within the forward pass.
+        not in the state dict and which changes within the forward pass. Past projections of the
+        samples of a batch are left out, if it has ids: they are no negatives.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Triplet(ViewMethod):
         Args:
             student: From a view to projections.
             objective: Such as `triplet_objective`.
-            memory: As wide as the projections; see `Moco` on its size.
+            memory: As wide as the projections.
         """
         super().__init__()
         self.student = student
@@ -99,21 +102,24 @@ class Triplet(ViewMethod):
         if batch.segments and self.memory is not None:
             raise ShapeError("the triplet method has one memory and cannot keep segments apart")
         z = [self.student(view) for view in all_views(batch)]
+        negatives = None
         if self.memory is not None:
-            self.memory.stage(*(unit_rows(each.detach()) for each in z[:2]))
+            ids = None if batch.ids is None else gather_rows(batch.ids)
+            negatives = self.memory.of_others(ids)
+            self.memory.stage(*z[:2], ids=batch.ids)
+
+        def compare(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            result: tuple[Tensor, dict[str, Tensor]] = self.objective(
+                gather_rows(z_a), gather_rows(z_b), negatives
+            )
+            return result
+
         return average(
             [
-                per_segment(self._compare, z[full], z[other], batch.segments)
+                per_segment(compare, z[full], z[other], batch.segments)
                 for full, other in view_pairs(len(z))
             ]
         )
-
-    def _compare(self, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        negatives = None if self.memory is None else self.memory.keys
-        result: tuple[Tensor, dict[str, Tensor]] = self.objective(
-            gather_rows(z_a), gather_rows(z_b), negatives
-        )
-        return result
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

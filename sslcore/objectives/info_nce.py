@@ -17,6 +17,7 @@ def info_nce_loss(
     keys: Tensor,
     *,
     negatives: Tensor | None = None,
+    excluded: Tensor | None = None,
     temperature: float = 0.2,
     block: int | None = None,
 ) -> Tensor:
@@ -29,6 +30,7 @@ def info_nce_loss(
         keys: `[batch, dim]`; row `i` is the positive of query `i`.
         negatives: `[count, dim]`, the same for every query, such as a queue of past keys. Without
             it the other keys of the batch are the negatives.
+        excluded: Which `negatives` a query is not compared with, `[batch, count]`, bool.
         temperature: Divides the cosine similarities, > 0.
         block: Queries compared at a time, > 0; bounds the memory, and changes neither value nor
             gradient. None for all at once.
@@ -37,8 +39,8 @@ def info_nce_loss(
         A scalar, the mean over queries.
 
     Raises:
-        ShapeError: If `queries` and `keys` differ in shape, or `negatives` in width; or if there
-            is no negative.
+        ShapeError: If `queries` and `keys` differ in shape, or `negatives` in width; if there is
+            no negative; or if `excluded` does not fit them.
 
     Source:
         van den Oord et al., arXiv:1807.03748, equation 4; with a queue He et al., "MoCo", CVPR
@@ -48,7 +50,7 @@ def info_nce_loss(
     queries, keys = unit_rows(queries), unit_rows(keys)
     others = None
     if negatives is not None:
-        _require_negatives(negatives, dim=queries.shape[1])
+        _require_negatives(negatives, excluded, queries)
         others = unit_rows(negatives)
 
     def losses(rows: Tensor) -> Tensor:
@@ -56,7 +58,10 @@ def info_nce_loss(
             logits, own = queries[rows] @ keys.T, rows
         else:
             positive = (queries[rows] * keys[rows]).sum(dim=1, keepdim=True)
-            logits = torch.cat([positive, queries[rows] @ others.T], dim=1)
+            apart = queries[rows] @ others.T
+            if excluded is not None:
+                apart = apart.masked_fill(excluded[rows], -torch.inf)
+            logits = torch.cat([positive, apart], dim=1)
             own = torch.zeros_like(rows)
         return F.cross_entropy(logits / temperature, own, reduction="none")
 
@@ -90,6 +95,11 @@ class InfoNCE(nn.Module):
         return loss, {"positive_similarity": F.cosine_similarity(z_a, z_b).mean()}
 
 
-def _require_negatives(negatives: Tensor, *, dim: int) -> None:
+def _require_negatives(negatives: Tensor, excluded: Tensor | None, queries: Tensor) -> None:
+    rows, dim = queries.shape
     if negatives.ndim != 2 or negatives.shape[1] != dim or not len(negatives):
         raise ShapeError(f"expected negatives [count > 0, {dim}], got {tuple(negatives.shape)}")
+    if excluded is not None and excluded.shape != (rows, len(negatives)):
+        raise ShapeError(
+            f"expected a mask [{rows}, {len(negatives)}] of negatives, got {tuple(excluded.shape)}"
+        )

@@ -71,7 +71,10 @@ class Checkpoint:
             }
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         except (RuntimeError, ValueError, IndexError) as error:
-            raise CheckpointError(f"the checkpoint is of another model: {error}") from error
+            raise CheckpointError(
+                "the checkpoint is of another model, or of an earlier version that kept other"
+                f" state; go on with that version, or start a new run: {error}"
+            ) from error
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

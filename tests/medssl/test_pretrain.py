@@ -25,6 +25,7 @@ from medssl.run_parts import build_run_method
 from medssl.view_maker import move_canvases
 from sslcore.diagnostics import CollapseGuard
 from sslcore.errors import CheckpointError, CollapseError, ConfigError, DivergedError, OutputError
+from sslcore.training.checkpoint import load_latest_checkpoint
 from sslcore.training.history import History, read_history
 from tests.medssl.tiny_run import COUNT, tiny_config, use_tiny_backbone, write_tiny_data
 
@@ -305,6 +306,38 @@ def test_fewer_images_than_the_usual_batch_make_a_batch_of_all(data: Path) -> No
     config = PretrainConfig.model_validate({"data": {"path": str(data)}})
     assert config.run.batch_size > COUNT
     assert resolve(config, read_manifest(data)).run.batch_size == COUNT
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("method.name=moco", "method.queue_size=7"),
+        ("method.name=moco_v2", "method.queue_size=7"),
+        ("method.name=nnclr", "method.queue_size=7"),
+        ("method.name=swav", "method.queue_size=7"),
+        ("method.name=triplet", "method.memory_size=7"),
+    ],
+)
+def test_a_queue_smaller_than_a_batch_is_refused_before_anything_is_computed(
+    data: Path, tmp_path: Path, settings: tuple[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"_size 7: smaller than the 8 rows of one step; make it"):
+        pretrain(tiny_config(data, *settings), tmp_path / "run")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "nnclr"])
+def test_samples_of_a_run_are_told_from_their_own_past_keys(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    pretrain(tiny_config(data, f"method.name={name}", "method.queue_size=64"), folder.path)
+    checkpoint = load_latest_checkpoint(folder.checkpoints)
+    assert checkpoint is not None
+    assert checkpoint.method["queue.filled"] == 40  # 5 steps of 8
+    ids = checkpoint.method["queue.ids"]
+    assert sorted(ids[:COUNT].tolist()) == list(range(COUNT))  # the first epoch
+    assert (ids[40:] == -1).all()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from medssl.backbones import KNOWN, build_backbone
 from medssl.config import Preset, PretrainConfig
 from sslcore.config import dump_config, resolve_config
+from sslcore.schedules import warmup_cosine
 from sslcore.training.optimizers import peak_rate
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -93,6 +94,14 @@ def test_the_recipe_of_a_paper_has_its_numbers_and_its_source(recipe: Path) -> N
     text = recipe.read_text(encoding="utf-8")
     assert config.method.about.source.rpartition("arXiv:")[2] in text
     assert f"--config configs/papers/{recipe.name}" in text
+
+
+@pytest.mark.parametrize(("name", "last"), [("barlow_twins", 1.6e-3), ("vicreg", 2e-3)])
+def test_rates_that_do_not_fall_to_nothing_end_as_the_papers_say(name: str, last: float) -> None:
+    config = load(CONFIGS / "papers" / f"{name}.yaml")
+    peak = peak_rate(config.optim, batch_size=config.run.batch_size, default_rate=1.0)
+    end = warmup_cosine(1.0, warmup=config.optim.warmup, floor=config.optim.floor)
+    assert peak * end == pytest.approx(last)
 
 
 @every_paper

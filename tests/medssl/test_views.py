@@ -227,3 +227,14 @@ def test_the_preset_follows_modality_archive_and_colour(
     rows: list[tuple[str, str, str | None, int]], preset: Preset
 ) -> None:
     assert choose_preset(manifest(*rows)) is preset
+
+
+def test_samples_keep_their_ids_and_change_their_keys_from_epoch_to_epoch() -> None:
+    index = torch.tensor([3, 0, 7, 9, 1])
+    first, second = (maker()(canvases(), index, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert first.ids is not None
+    assert second.ids is not None
+    assert first.ids.tolist() == second.ids.tolist() == index.tolist()
+    assert first.keys is not None
+    assert second.keys is not None
+    assert not torch.equal(first.keys, second.keys)

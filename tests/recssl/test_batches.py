@@ -7,9 +7,9 @@ import torch
 from recssl.batches import BatchMaker
 from recssl.encoders.mf import MatrixFactorisation
 from recssl.graph import InteractionGraph, LowRank
-from recssl.methods.item_queue import ItemQueue
 from recssl.perturb import svd_view
 from sslcore.errors import ConfigError
+from sslcore.modules.queue import FeatureQueue
 from tests.recssl.grouped_log import ITEMS, USERS, config, grouped_log
 from tests.recssl.logs import make_dataset
 
@@ -81,13 +81,13 @@ def test_mixed_negatives_are_those_of_the_batch_and_the_drawn_ones(data: Path) -
 def test_a_batch_leaves_out_what_the_queue_holds_when_it_is_completed(data: Path) -> None:
     graph = InteractionGraph(grouped_log(data.parent / "again").train)
     sampling = {"negatives": "shared", "count": 30, "queue": 80, "mask": "positives"}
-    queue = ItemQueue(80, 4)
+    queue = FeatureQueue(80, 4)
     maker = BatchMaker(
         graph, MatrixFactorisation(USERS, ITEMS, 4), config(data, sampling=sampling), queue
     )
     drawn = next(maker.draw(0))
     empty = maker.complete(drawn, device=torch.device("cpu"))
-    queue.push(torch.arange(60), torch.zeros(60, 4))
+    queue.push(torch.zeros(60, 4), torch.arange(60))
     filled = maker.complete(drawn, device=torch.device("cpu"))
     assert empty.excluded is not None
     assert filled.excluded is not None

@@ -131,6 +131,31 @@ def test_methods_with_a_queue_get_one_per_side() -> None:
     method.after_step(0.5)
     assert method.contrast.of_users.queue.cursor == 3
     assert method.contrast.of_items.queue.cursor == 2
+    nodes = batch().contrast.views[0].nodes.tolist()
+    assert method.contrast.of_users.queue.ids.tolist() == [*nodes[:3], -1]
+    assert method.contrast.of_items.queue.ids.tolist() == [*nodes[3:], -1, -1]
+    own = method.contrast.of_users.queue.owned(batch().contrast.views[0].nodes[:3])
+    assert torch.equal(own, torch.eye(3, 4).bool())
+
+
+def test_users_are_not_compared_with_their_own_past_keys() -> None:
+    method = build_recommendation(
+        SampledSoftmaxConfig(), contrast("moco_v2", queue_size=3), lightgcn(), weight=1.0
+    )
+    method(batch())
+    method.after_step(0.5)  # now the queue of users holds their own keys and no others
+    nodes = batch().contrast.views[0].nodes[:3]
+    views = tuple(GraphView(nodes, None, 0.1, seed) for seed in (1, 2))
+    side = method.contrast.of_users
+    queries, keys = side.student(views[0]), side.teacher(views[1])
+    expected = info_nce_loss(
+        queries, keys, negatives=side.queue.keys, excluded=torch.eye(3).bool(), temperature=0.2
+    )
+    found = side(ViewBatch(views, ids=nodes)).loss
+    torch.testing.assert_close(found, expected)
+    losses = method(batch()).logs["contrast"]
+    side.queue.ids.fill_(-1)  # of nobody
+    assert method(batch()).logs["contrast"] != losses
 
 
 def test_xsimgcl_contrasts_the_final_embeddings_with_a_layer_of_the_same_pass() -> None:
@@ -318,7 +343,7 @@ def test_a_queue_moves_after_the_step_only_and_wraps() -> None:
 def test_the_queue_is_more_columns_of_the_same_softmax(negatives: Tensor | None) -> None:
     method, given = queued(negatives=negatives)
     old = torch.randn(3, DIM, generator=torch.Generator().manual_seed(1))
-    method.queue.push(torch.tensor([0, 2, 4]), old)
+    method.queue.push(old, torch.tensor([0, 2, 4]))
     given.excluded[:, -4:-1] = False
     rows = method.encoder(GraphView(given.nodes(USERS)))
     columns = rows[3:6] if negatives is None else rows[6:]

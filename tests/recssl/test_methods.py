@@ -12,6 +12,7 @@ from recssl.run_parts import RunParts, assemble
 from recssl.settings.methods import METHODS
 from recssl.settings.train import TrainConfig
 from sslcore.config import resolve_config
+from sslcore.errors import ConfigError
 from tests.recssl.grouped_log import grouped_log
 
 each_method = pytest.mark.parametrize("name", METHODS)
@@ -87,3 +88,22 @@ def test_state_is_complete(name: str, data: Path) -> None:
 def test_the_report_has_words_for_every_part(name: str) -> None:
     chosen = (METHODS[name].get(key) for key in ("ranking", "contrast"))
     assert all(part["name"] in LOSSES for part in chosen if part)
+
+
+def test_a_queue_of_the_contrast_holds_the_users_and_items_of_a_step(data: Path) -> None:
+    def with_queue(size: int, batch: int) -> RunParts:
+        options = {
+            "data.path": data,
+            "run.batch_size": batch,
+            "run.device": "cpu",
+            "contrast.queue_size": size,
+        }
+        made = resolve_config(TrainConfig, preset=METHODS["moco"], options=options)
+        return assemble(made, open_dataset(data), CPU)
+
+    with pytest.raises(ConfigError, match=r"contrast\.queue_size 15: .* 16 rows of one step"):
+        with_queue(15, batch=16)
+    most = max(grouped_log(data.parent / "again").train.shape)  # each of them once
+    with_queue(most, batch=4096)
+    with pytest.raises(ConfigError, match=rf"smaller than the {most} rows"):
+        with_queue(most - 1, batch=4096)

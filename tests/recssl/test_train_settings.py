@@ -41,8 +41,6 @@ def data(tmp_path: Path) -> Path:
         ({"ranking": {"name": "direct_au"}, "sampling": {"mask": "positives"}}, "the mask"),
         ({"ranking": {"name": "triplet"}, "sampling": {"log_q": 1.0}}, "no logits"),
         ({"ranking": {"name": "bpr"}, "sampling": {"mask": "positives"}}, "needs drawn"),
-        ({"contrast": {"name": "moco_v2", "queue_size": 63}}, "make it at least run.batch_size"),
-        ({"contrast": {"name": "triplet", "memory_size": 63}}, "make it at least run.batch_size"),
         ({"contrast": {"name": "sgl"}}, "does not see the graph"),
         ({"contrast": {"name": "xsimgcl"}}, "lightgcn"),
         ({"contrast": {"name": "lightgcl"}}, "lightgcn"),

@@ -137,6 +137,8 @@ def test_metric_learning_needs_keys_to_draw_from() -> None:
         ({"loss": "ArcFaceLoss"}, "num_classes"),
         ({"loss": "SubCenterArcFaceLoss"}, "num_classes"),
         ({"loss": "CrossBatchMemory"}, "unknown"),
+        ({"loss": "DynamicSoftMarginLoss"}, "unknown"),
+        ({"loss": "GenericPairLoss", "loss_args": {"mat_based_loss": True}}, "unknown"),
         (
             {"loss": "ProxyAnchorLoss", "loss_args": {"num_classes": 3, "embedding_size": 128}},
             "weights of classes",

@@ -130,8 +130,9 @@ def batch(name: str, step: int, *, world: int, segments: bool) -> list[ViewBatch
             views = tuple(as_image(view, 4) for view in views)
         keys = derive_keys(torch.arange(rows), rank, step)
         labels = torch.arange(rows) % 4 - 1
+        ids = rows * rank + torch.arange(rows)  # the same in every step
         third = rows // 3
-        parts.append(ViewBatch(views, (third, rows - third) if segments else (), keys, labels))
+        parts.append(ViewBatch(views, (third, rows - third) if segments else (), keys, labels, ids))
     return parts
 
 
@@ -144,8 +145,9 @@ def joined(parts: list[ViewBatch[Tensor]]) -> ViewBatch[Tensor]:
         views.append(torch.cat([torch.cat(piece) for piece in pieces]))
     keys = torch.cat([part.keys for part in parts if part.keys is not None])
     labels = torch.cat([part.labels for part in parts if part.labels is not None])
+    ids = torch.cat([part.ids for part in parts if part.ids is not None])
     segments = tuple(len(parts) * n for n in parts[0].segments)
-    return ViewBatch(tuple(views), segments, keys, labels)
+    return ViewBatch(tuple(views), segments, keys, labels, ids)
 
 
 def two_steps(method: ViewMethod, wrapped: nn.Module, batches: list[ViewBatch[Any]]) -> Result:

@@ -144,3 +144,23 @@ def test_refuses_inputs_it_cannot_compare(
     queue = None if negatives is None else torch.zeros(negatives)
     with pytest.raises(ShapeError, match=message):
         info_nce_loss(torch.zeros(shape_a), torch.zeros(shape_b), negatives=queue)
+
+
+@pytest.mark.parametrize("block", [None, 2])
+def test_excluded_negatives_are_as_if_they_were_not_there(block: int | None) -> None:
+    queries, keys = pair((5, 4), seed=0)
+    negatives = wave(6, 4, 0.7)
+    excluded = torch.arange(30).view(5, 6) % 4 == 0
+    excluded[3] = True  # nothing is left, and nothing to lose
+    losses = [
+        info_nce_loss(queries[i : i + 1], keys[i : i + 1], negatives=negatives[~excluded[i]])
+        for i in (0, 1, 2, 4)
+    ]
+    loss = info_nce_loss(queries, keys, negatives=negatives, excluded=excluded, block=block)
+    torch.testing.assert_close(loss, torch.stack(losses).sum() / 5)
+
+
+def test_refuses_a_mask_of_other_negatives() -> None:
+    queries, keys = pair((5, 4), seed=0)
+    with pytest.raises(ShapeError, match=r"a mask \[5, 6\] of negatives, got \(6, 5\)"):
+        info_nce_loss(queries, keys, negatives=wave(6, 4, 0.7), excluded=torch.zeros(6, 5).bool())

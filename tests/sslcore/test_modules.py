@@ -181,6 +181,39 @@ def test_queue_goes_on_from_its_state_dict() -> None:
         each.push(torch.ones(4, 2))
     assert torch.equal(queue.keys, other.keys)
     assert queue.cursor == other.cursor == 2
+    assert queue.filled == other.filled == 5
+
+
+def test_queue_knows_what_was_pushed_and_of_which_samples() -> None:
+    queue = FeatureQueue(5, 1)
+    assert queue.pushed.shape == (0, 1)
+    queue.push(torch.tensor([[1.0], [2.0]]), torch.tensor([7, 8]))
+    assert queue.pushed.tolist() == [[1.0], [2.0]]
+    assert queue.ids.tolist() == [7, 8, -1, -1, -1]
+    queue.push(torch.tensor([[3.0]]))
+    queue.push(torch.tensor([[4.0], [5.0], [6.0]]), torch.tensor([7, 9, 3]))
+    assert queue.ids.tolist() == [3, 8, -1, 7, 9]
+    assert queue.pushed[:, 0].tolist() == [6.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_queue_tells_the_past_keys_of_a_sample_from_those_of_others() -> None:
+    queue = FeatureQueue(5, 1)
+    queue.push(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), torch.tensor([0, 1, 0, 2]))
+    owned = queue.owned(torch.tensor([0, 2, 5]))
+    assert owned is not None
+    assert owned.int().tolist() == [[1, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
+    assert queue.of_others(torch.tensor([0, 5]))[:, 0].tolist() == [2.0, 4.0]
+    assert queue.of_others(torch.tensor([0, 1, 2])).shape == (0, 1)
+    assert queue.owned(None) is None
+    assert queue.of_others(None)[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_queue_brings_what_is_staged_to_length_one_in_its_own_precision() -> None:
+    queue = FeatureQueue(4, 64)
+    rows = torch.randn(4, 64).bfloat16()
+    queue.stage(rows)
+    queue.push_staged()
+    torch.testing.assert_close(queue.keys, torch.nn.functional.normalize(rows.float()))
 
 
 def test_queue_takes_keys_of_another_precision() -> None:

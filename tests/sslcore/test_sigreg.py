@@ -120,6 +120,21 @@ def test_the_method_is_the_algorithm_written_out() -> None:
     assert loss == pytest.approx(0.7 * agreement.item() + 0.3 * normality, rel=1e-10)
 
 
+def test_the_method_loses_nothing_under_autocast_where_views_nearly_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(64, 16, generator=generator)
+    views = tuple(
+        (z + 0.01 * torch.randn(64, 16, generator=generator)).bfloat16() for _ in range(3)
+    )
+    method = LeJepa(Branch(torch.nn.Identity(), torch.nn.Identity()))
+    expected = method(ViewBatch(tuple(view.float() for view in views)))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = method(ViewBatch(views))
+    assert output.loss == expected.loss
+    assert output.logs == expected.logs
+    assert method._draw(views[0]).dtype == torch.float32
+
+
 def test_directions_are_of_length_one_and_others_in_each_step() -> None:
     method = LeJepaConfig().build(torch.nn.Identity(), 8)
     assert isinstance(method, LeJepa)

@@ -60,9 +60,12 @@ def test_queue_takes_part_in_the_assignment_from_its_share_of_the_run_on() -> No
     plain, queued = swav(), swav(new_queue(), queue_from=0.5)
     assert queued(ViewBatch(views)).loss == plain(ViewBatch(views)).loss
     queued.progress.move(0.5)
-    scores = scores_of(queued, views)
+    assert queued(ViewBatch(views)).loss == plain(ViewBatch(views)).loss  # nothing in it yet
     assert queued.queue is not None
-    past = queued.queue.keys @ F.normalize(queued.prototypes.vectors, dim=1).T
+    pushed = unit_rows(some_views(3)[2][:, :4])
+    queued.queue.push(pushed)  # the rest are random directions, which nothing is assigned beside
+    scores = scores_of(queued, views)
+    past = pushed @ F.normalize(queued.prototypes.vectors, dim=1).T
     losses = [
         F.cross_entropy(scores[other] / 0.1, sinkhorn(torch.cat([scores[full], past]))[:6])
         for full, other in ((0, 1), (1, 0))
@@ -81,6 +84,21 @@ def test_full_views_are_queued_once_and_only_after_the_step() -> None:
     method.after_step(0.2)
     torch.testing.assert_close(method.queue.keys[:12], torch.cat(projections))
     assert torch.equal(method.queue.keys[12:], before[12:])
+
+
+def test_a_queue_that_is_not_full_goes_on_from_the_state_dict() -> None:
+    def step(method: Swav) -> float:
+        loss: float = method(ViewBatch(some_views(2))).loss.item()
+        method.after_step(0.1)
+        return loss
+
+    method = swav(new_queue())
+    step(method)
+    other = swav(FeatureQueue(30, 4).double())  # other random directions
+    other.load_state_dict(method.state_dict())
+    assert other.queue is not None
+    assert other.queue.filled == 12
+    assert [step(method) for _ in range(3)] == [step(other) for _ in range(3)]
 
 
 def test_nothing_is_queued_while_it_is_evaluated() -> None:

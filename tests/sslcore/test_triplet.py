@@ -16,6 +16,7 @@ from sslcore.errors import ShapeError
 from sslcore.methods.triplet import Triplet, triplet_objective
 from sslcore.modules.branch import Branch
 from sslcore.modules.queue import FeatureQueue
+from sslcore.numerics import unit_rows
 from sslcore.objectives.metric_learning import AlignedViews
 from sslcore.objectives.nt_xent import nt_xent_loss
 from sslcore.views import ViewBatch
@@ -155,6 +156,29 @@ def test_memory_takes_both_views_after_the_step() -> None:
     z = method.student(torch.cat(batch.views))
     torch.testing.assert_close(method.memory.keys[:6], z / z.norm(dim=1, keepdim=True))
     assert torch.equal(method.memory.keys[6:], before[6:])
+
+
+def test_memory_without_past_projections_holds_no_negatives() -> None:
+    method, other = with_memory(), with_memory()
+    assert other.memory is not None
+    other.memory.keys.copy_(unit_rows(torch.randn(12, 4)))  # other random directions
+    batch = ViewBatch((torch.randn(3, 8), torch.randn(3, 8)))
+    z_a, z_b = (method.student(view) for view in batch.views)
+    expected = method.objective(z_a, z_b, torch.zeros(0, 4))[0]
+    assert method(batch).loss == other(batch).loss == expected
+
+
+def test_a_samples_own_past_projections_are_no_negatives() -> None:
+    method = with_memory()
+    assert method.memory is not None
+    old = torch.randn(4, 4)
+    method.memory.push(old, torch.tensor([0, 5, 1, 6]))
+    views = (torch.randn(3, 8), torch.randn(3, 8))
+    z_a, z_b = (method.student(view) for view in views)
+    loss = method(ViewBatch(views, ids=torch.arange(3))).loss
+    torch.testing.assert_close(loss, method.objective(z_a, z_b, old[[1, 3]])[0])
+    method.after_step(0.1)
+    assert method.memory.ids[:10].tolist() == [0, 5, 1, 6, 0, 1, 2, 0, 1, 2]
 
 
 def test_memory_cannot_keep_segments_apart() -> None:
