@@ -6,8 +6,8 @@ A step is loss, gradient, optimiser and teacher, with two full views and the met
 random images: views and reading cost the same for all, and are left out. ResNet-18 at 64 px; where
 a method hides patches, a small transformer, plain passes of the same included. Time: processor
 time, plain and method in turns, median of the ratios. Memory: what a process of its own holds at
-most, less what it held before the network was built. Smaller crops, where a method has them by
-default, are left out too: what they cost depends on their number and size.
+most, less what it held before the network was built. What a method costs with the smaller crops it
+has by default stands beside that, and SimCLR on both networks.
 """
 
 import json
@@ -23,7 +23,8 @@ from record import earlier, keep
 from torch import Tensor, nn
 
 from medssl.backbone import Backbone
-from medssl.backbones import build_backbone
+from medssl.backbones import build_backbone, side_multiple
+from medssl.views import choose_local_size
 from sslcore.methods.registry import CONFIGS, METHODS
 from sslcore.random import derive_keys, seeded
 from sslcore.training.optimizers import build_optimizer
@@ -34,6 +35,7 @@ BATCH, SIZE = 16, 64  # images, px
 ROUNDS = 5
 BUDGET = {"batch": BATCH, "size_px": SIZE, "rounds": ROUNDS}
 PLAIN = "plain"
+NETWORKS = ("resnet18", "vit_tiny")  # the second for methods that hide patches
 BY_NAME = {each.model_fields["name"].default: each for each in CONFIGS}
 TEACHERS = ("moco", "moco_v2", "moco_v3", "byol", "dino", "dinov2", "dinov3")
 
@@ -52,21 +54,24 @@ def main() -> None:
     recorded = earlier("methods_cost", BUDGET).get("methods", {})
     rows = {**recorded, **{name: of_method(name) for name in sys.argv[1:] or METHODS}}
     ordered = {name: rows[name] for name in METHODS if name in rows}
-    keep("methods_cost", {**BUDGET, "methods": ordered})
+    simclr = {
+        NETWORKS[0]: ordered["simclr"]["time_ratio"],
+        NETWORKS[1]: ratio_of("simclr", NETWORKS[1])[1],
+    }
+    keep("methods_cost", {**BUDGET, "simclr_time_ratio": simclr, "methods": ordered})
 
 
 def of_method(name: str) -> dict[str, object]:
     """Return time and memory of a method beside those of its plain passes."""
-    plain, step = step_of(PLAIN, network_of(name)), step_of(name, network_of(name))
-    for each in (plain, step):
-        each()
-    times = [(_seconds(plain), _seconds(step)) for _ in range(ROUNDS)]
+    plain_ms, ratio = ratio_of(name, network_of(name))
     peaks = [_peak(each, network_of(name)) for each in (PLAIN, name)]
+    crops = BY_NAME[name].views.local_views
     row: dict[str, object] = {
         "network": network_of(name),
         "teacher": name in TEACHERS,
-        "plain_ms": round(1000 * statistics.median(plain for plain, _ in times)),
-        "time_ratio": round(statistics.median(own / plain for plain, own in times), 3),
+        "plain_ms": plain_ms,
+        "time_ratio": ratio,
+        "time_ratio_with_crops": ratio_of(name, network_of(name), crops)[1] if crops else None,
         "plain_mib": peaks[0],
         "memory_ratio": round(peaks[1] / peaks[0], 3),
     }
@@ -74,19 +79,39 @@ def of_method(name: str) -> dict[str, object]:
     return row
 
 
+def ratio_of(name: str, network: str, crops: int = 0) -> tuple[int, float]:
+    """Return the time of the plain passes, ms, and how many times as long a step of the method is.
+
+    Args:
+        name: Of the method.
+        network: What it trains.
+        crops: Smaller ones beside its two views; the plain passes have none.
+    """
+    plain, step = step_of(PLAIN, network), step_of(name, network, crops)
+    for each in (plain, step):
+        each()
+    times = [(_seconds(plain), _seconds(step)) for _ in range(ROUNDS)]
+    return (
+        round(1000 * statistics.median(plain for plain, _ in times)),
+        round(statistics.median(own / plain for plain, own in times), 3),
+    )
+
+
 def network_of(name: str) -> str:
     """Return the network that a method is measured with."""
-    return "vit_tiny" if BY_NAME[name].needs_tokens else "resnet18"
+    return NETWORKS[BY_NAME[name].needs_tokens]
 
 
-def step_of(name: str, network: str) -> Step:
+def step_of(name: str, network: str, crops: int = 0) -> Step:
     """Return a function that makes one step."""
     with seeded(0):
         backbone = build_backbone(network, channels=1, image_size=SIZE)
         views = tuple(torch.randn(BATCH, 1, SIZE, SIZE) for _ in range(2))
+        side = choose_local_size(SIZE, multiple_of=side_multiple(network, SIZE, "auto"))
+        smaller = tuple(torch.randn(BATCH, 1, side, side) for _ in range(crops))
         method = None if name == PLAIN else BY_NAME[name]().build(backbone, backbone.feature_dim)
     keys = derive_keys(torch.arange(BATCH))
-    batch = ViewBatch(views, keys=keys, labels=torch.arange(BATCH) % 2)
+    batch = ViewBatch((*views, *smaller), keys=keys, labels=torch.arange(BATCH) % 2)
     trained: nn.Module = method or backbone
     trained.train()
     optimizer = build_optimizer(

@@ -3,7 +3,8 @@
 Run: python benchmarks/rec_methods.py [ml100k gowalla] [--methods bpr ncl ...] [--seeds 0 1 2]
     [--seconds 10] [--again]
 
-MovieLens-100K is split by time (ratings of 4 and 5), Gowalla as LightGCN's tables have it. Each
+Of MovieLens-100K (ratings of 4 and 5) the last item of each user is tested and the one before it
+chooses, so that nearly every user counts; Gowalla is split as LightGCN's tables have it. Each
 method trains on the train part with the settings that its name stands for, for as many steps as fit
 into the seconds of processor time of one core, by the time of its first steps. As `recssl train`
 does, it keeps the embeddings of the check, ten in a run, with the best recall on the validation
@@ -12,7 +13,9 @@ they are measured once, the baselines with their default settings, fitted on tra
 
 Encoders start from an SVD of the graph, and some are read out along it, so that they recommend well
 before the first step. A row "untrained ..." says how well, for each kind of encoder, score and
-readout. What is recorded with the same seconds and settings is not measured again unless asked for.
+readout. Beside each method that adds a self-supervised part to a ranking loss stands what that loss
+reaches alone in as many steps. What is recorded with the same seconds and settings is not measured
+again unless asked for.
 """
 
 import argparse
@@ -55,6 +58,7 @@ class Task:
 
     Attributes:
         ingest: Files below its folder, and options.
+        split: As `recssl ingest` takes it; empty where the files are the parts.
         seconds: Of training per method, by default.
         seeds: Of the runs.
     """
@@ -62,10 +66,11 @@ class Task:
     ingest: tuple[str, ...]
     seconds: float
     seeds: tuple[int, ...]
+    split: str = ""
 
 
 TASKS = {
-    "ml100k": Task(("ml-100k.inter", "--split", "time", "--min-weight", "4"), 10, (0, 1, 2)),
+    "ml100k": Task(("ml-100k.inter", "--min-weight", "4"), 10, (0, 1, 2), "leave_last_out"),
     "gowalla": Task(("train.txt", "--test", "test.txt"), 60, (0,)),
 }
 
@@ -97,12 +102,14 @@ class Table:
     def __init__(self, name: str, seconds: float, folder: Path) -> None:
         """Take in what is recorded with as many seconds, and ingest the data into `folder`."""
         self.title, self.seconds, self.folder = f"rec_methods_{name}", seconds, folder
-        budget = {"seconds_of_one_core": seconds}
-        fresh = {"data": f"rec_{name}", **budget, "runs": []}
-        self.found: dict[str, Any] = earlier(self.title, budget) or fresh
+        task, budget = TASKS[name], {"seconds_of_one_core": seconds}
+        split = {"split": task.split} if task.split else {}
+        fresh = {"data": f"rec_{name}", **budget, **split, "runs": []}
+        self.found: dict[str, Any] = earlier(self.title, budget | split) or fresh
         source, self.data = data_folder(f"rec_{name}"), folder / "data"
-        files = [source / w if (source / w).is_file() else w for w in TASKS[name].ingest]
-        command("ingest", *files, "--out", self.data)
+        files = [source / w if (source / w).is_file() else w for w in task.ingest]
+        options = ("--split", task.split) if task.split else ()
+        command("ingest", *files, *options, "--out", self.data)
 
     def measure(self, method: str, seed: int, *, again: bool) -> None:
         """Train and measure a method and its start, unless they are recorded."""
@@ -111,7 +118,11 @@ class Table:
         if again or not self._steps(start, about(config, start), seed):
             still = {"optim.learning_rate": _NOTHING}
             self._add(start, settings(method, self.data, steps=1, seed=seed, **still))
-        if not again and self._steps(method, about(config, method), seed):
+        recorded = self._row(method, about(config, method), seed)
+        if recorded and not again:
+            if config.contrast is not None and "without_contrast" not in recorded:
+                same = settings(method, self.data, steps=int(recorded["steps"]), seed=seed)
+                self._keep(recorded | self._alone(same))
             return
         try:
             steps = self._steps(method, about(config, method))
@@ -122,11 +133,22 @@ class Table:
 
     def _steps(self, name: str, settings: dict[str, Any], seed: int | None = None) -> int:
         """Return the steps of a recorded run with these settings; 0 if there is none."""
+        return int(self._row(name, settings, seed).get("steps", 0))
+
+    def _row(self, name: str, settings: dict[str, Any], seed: int | None) -> dict[str, Any]:
+        """Return a recorded run with these settings, of any seed for None; empty without one."""
         for row in self.found["runs"]:
             is_it = row["method"] == name and row.get("settings") == settings
             if is_it and seed in (None, row["seed"]):
-                return int(row["steps"])
-        return 0
+                return dict(row)
+        return {}
+
+    def _alone(self, config: TrainConfig) -> dict[str, Any]:
+        """Measure the ranking loss of a method without its self-supervised part."""
+        run = self.folder / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        train(config.model_copy(update={"contrast": None}), run)
+        return {"without_contrast": values(measured(run, ())["models"][0])}
 
     def _add(self, name: str, config: TrainConfig) -> None:
         run, began = self.folder / "run", time.process_time()
@@ -141,14 +163,11 @@ class Table:
             self.found["baselines"] = {name: models[name] for name in wanted}
         row = {"method": name, "seed": config.run.seed, "parts": method_name(config)}
         row |= {"start": start_of(config), "steps": config.run.steps, "best_step": best}
-        self._keep(
-            {
-                **row,
-                "seconds": taken,
-                "settings": about(config, name),
-                **values(metrics["models"][0]),
-            }
-        )
+        row |= {"seconds": taken, "settings": about(config, name)}
+        row |= values(metrics["models"][0])
+        if name in METHODS and config.contrast is not None:
+            row |= self._alone(config)
+        self._keep(row)
 
     def _keep(self, row: dict[str, Any]) -> None:
         """Put one run beside those that are recorded, and draw them."""

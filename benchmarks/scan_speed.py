@@ -1,6 +1,7 @@
 """How fast files are scanned and read, beside the libraries alone, and how memory and time grow.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/scan_speed.py [--files 1000 10000 100000]
+    [--only decode series growth again]
 
 `decode`: processor time of one core for 512 x 512 CT slices, as pydicom's
 `dcmread(...).pixel_array` takes them, as the scan reads them (all checks, hashes and the manifest's
@@ -30,7 +31,7 @@ from monai.transforms.io.array import LoadImage
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from record import data_folder, keep, keep_chart
+from record import data_folder, earlier, keep, keep_chart
 
 from medssl.config import Window
 from medssl.identity import SiteKey
@@ -44,6 +45,7 @@ from medssl.volumes.geometry import volumes_of
 from medssl.volumes.read import read_volume
 from sslcore.plots import draw_panels, series
 
+PARTS = ("decode", "series", "growth", "again")
 DECODED = 150  # files of each syntax
 SLICES = 5000  # scanned twice
 ROUNDS = 3
@@ -114,8 +116,13 @@ def rate(work: Callable[[Path], object], paths: list[Path]) -> float:
     return best
 
 
-def decode(name: str, folder: Path) -> dict[str, Any]:
+def decode(name: str) -> dict[str, Any]:
     """Compare three ways to read the same files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _decode(name, Path(scratch) / "files")
+
+
+def _decode(name: str, folder: Path) -> dict[str, Any]:
     paths = write(folder, DECODED, 512, SYNTAXES[name])
     out = folder.parent / "manifest.parquet"
     scan(folder, out, ScanConfig(workers=1))
@@ -253,23 +260,20 @@ def main() -> None:
     """Measure all three."""
     parser = argparse.ArgumentParser(description="Speed and memory of scanning.")
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    counts = parser.parse_args().files
-    decoded = []
-    for name in SYNTAXES:
-        with tempfile.TemporaryDirectory() as scratch:
-            decoded.append(decode(name, Path(scratch) / "files"))
-    grown = growth(counts)
-    keep(
-        "scan_speed",
-        {
-            "load_average": round(os.getloadavg()[0], 1),
-            "decode": decoded,
-            "series": [of_series(data_folder(name) / place) for name, place in SERIES],
-            "growth": grown,
-            "again": [again("uncompressed"), again("uncompressed", 20), again("JPEG 2000")],
-        },
-    )
-    keep_chart("scan_speed", chart(grown))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    wishes = parser.parse_args()
+    measures: dict[str, Callable[[], list[Any]]] = {
+        "decode": lambda: [decode(name) for name in SYNTAXES],
+        "series": lambda: [of_series(data_folder(name) / place) for name, place in SERIES],
+        "growth": lambda: growth(wishes.files),
+        "again": lambda: [again("uncompressed"), again("uncompressed", 20), again("JPEG 2000")],
+    }
+    for name in wishes.only:
+        found = {"load_average": round(os.getloadavg()[0], 1), "rows": measures[name]()}
+        before = {part: of for part, of in earlier("scan_speed", {}).items() if part in PARTS}
+        keep("scan_speed", {**before, name: found})
+        if name == "growth":
+            keep_chart("scan_speed", chart(found["rows"]))
 
 
 if __name__ == "__main__":

@@ -66,22 +66,23 @@ So where objects are cut out, fill what is around them, or take a method that co
 `dcl`, `triplet`), decorrelates (`vicreg`) or asks for a distribution (`lejepa`). On MedNIST the
 untrained network reaches .999, and nothing can be told apart. Transformers learn slowly: in these
 468 steps MAE and DINOv2 beat the linear probe of their own untrained network on PneumoniaMNIST
-only, while nearest neighbours get better with all of them there (leave-one-out accuracy in the
-records). MAE and SimMIM are judged by probes here, which their papers do not take; fine-tuned they
-were not compared.
+only, DINOv3 (one seed) equals it there, while nearest neighbours get better with all of them there
+(leave-one-out accuracy in the records). MAE and SimMIM are judged by probes here, which their
+papers do not take; fine-tuned they were not compared.
 """
 _LONGER = 150_000
 
 _COST = """
 ## What a step costs
 
-Two full views on one core of a processor (`benchmarks/methods_cost.py`), as a multiple of a plain
-forward and backward of the same network ({plain}). Smaller crops, where a method has them by
-default, come on top. The limits are 1.6 for methods with a teacher, 1.15 for others; rotation
+A step with two full views on one core of a processor (`benchmarks/methods_cost.py`,
+{plain}), as a multiple of SimCLR's with the same network, and of a plain
+forward and backward of it; in brackets with the smaller crops that a method has by default. The
+limits are 1.6 plain passes for methods with a teacher, 1.15 for others; rotation
 encodes four turns of every view and jigsaw nine small tiles: above it by what they are.
 
-| method | network | teacher | time | most memory |
-|---|---|---|---|---|
+| method | network | teacher | time / SimCLR | time / plain | most memory / plain |
+|---|---|---|---|---|---|
 """
 
 
@@ -113,12 +114,18 @@ def _cost() -> str:
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     rows = [
         f"| `{name}` | {row['network']} | {'yes' if row['teacher'] else 'no'} |"
-        f" {row['time_ratio']:.2f} | {row['memory_ratio']:.2f} |\n"
+        f" {_times(row, found['simclr_time_ratio'][row['network']])} | {_times(row)} |"
+        f" {row['memory_ratio']:.2f} |\n"
         for name, row in ((_name(each), found["methods"].get(_name(each))) for each in CONFIGS)
         if row
     ]
     plain = f"batches of {found['batch']} images of {found['size_px']} px"
     return _COST.format(plain=plain) + "".join(rows)
+
+
+def _times(row: dict[str, Any], unit: float = 1.0) -> str:
+    crops = row.get("time_ratio_with_crops")
+    return f"{row['time_ratio'] / unit:.2f}" + (f" ({crops / unit:.2f})" if crops else "")
 
 
 def _learnt() -> str:
