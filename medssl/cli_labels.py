@@ -30,7 +30,7 @@ def finetune(
     ] = None,
     mode: Annotated[str | None, typer.Option(help="linear or full.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="auto, given, patient, image, site or scanner.")
+        str | None, typer.Option(help="auto, given, patient, study, image, site or scanner.")
     ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Test every patient, in so many parts; for few patients.")

@@ -36,7 +36,7 @@ def segment(
         str | None, typer.Option(help="full or frozen, of the pretrained encoder.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="auto, given, patient, image, site or scanner.")
+        str | None, typer.Option(help="auto, given, patient, study, image, site or scanner.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Draws of masks per fraction.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, at most.")] = None,

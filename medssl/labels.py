@@ -165,7 +165,7 @@ def _columns_in_words(columns: Sequence[str]) -> str:
     others = len(columns) - len(shown)
     if not others:
         return ", ".join(shown) or "none"
-    return f"{', '.join([*shown, f'{others} that are called otherwise'])}; is line 1 the header?"
+    return f"{', '.join([*shown, f'{others} called otherwise'])}; is line 1 the header?"
 
 
 def _normalise(names: pl.Series, by: str, manifest: Manifest, key: SiteKey) -> pl.Series:

@@ -156,7 +156,7 @@ def test_the_words_of_a_table_without_a_header_stay_unsaid(tmp_path: Path, first
 
 def test_misspelt_columns_are_shown(tmp_path: Path) -> None:
     message = refusal(tmp_path, "patients,lable,born\nP1,a,1943\n")
-    assert "it has: patients, lable, 1 that are called otherwise; is line 1 the header?" in message
+    assert "it has: patients, lable, 1 called otherwise; is line 1 the header?" in message
 
 
 def test_names_of_samples_that_fit_none_are_shown_by_their_shape(tmp_path: Path) -> None:
