@@ -270,7 +270,7 @@ def main() -> None:
     }
     for name in wishes.only:
         found = {"load_average": round(os.getloadavg()[0], 1), "rows": measures[name]()}
-        before = {part: of for part, of in earlier("scan_speed", {}).items() if part in PARTS}
+        before = {part: of for part, of in earlier("scan_speed", {}).items() if part != "machine"}
         keep("scan_speed", {**before, name: found})
         if name == "growth":
             keep_chart("scan_speed", chart(found["rows"]))
