@@ -24,6 +24,7 @@ from medssl.sources.local import local_file
 from medssl.sources.npz import NpzImages, open_npz
 from medssl.sources.open import read_display
 from medssl.transforms.stain_normalisation import NormalizeStain
+from medssl.volumes.assemble import SPACING
 
 CANVAS_VERSION = 2  # raised when the canvas of an unchanged image may come out differently
 MARGIN = 1.15  # of the canvas over the view, so that a crop of the whole shrinks only a little
@@ -85,7 +86,7 @@ class CanvasReader:
         self._members: list[str | None] = rows["member"].to_list()
         self._frames: list[int] = rows["frame"].to_list()
         self._arrays: dict[tuple[str, str], NpzImages] = {}
-        self._in_mm = spacing_mm is not None
+        self._spacing_mm = spacing_mm
         self._scales = scales_of(rows, spacing_mm)
 
     def read(self, index: int) -> Tensor:
@@ -95,15 +96,14 @@ class CanvasReader:
             IngestError: The file cannot be read any more, or a spacing is wanted and it has none.
         """
         path, kind, member = self._paths[index], self._kinds[index], self._members[index]
+        place, scale = self.root / decode_path(path), self._scales[index]
+        if scale is None and self._spacing_mm is not None:
+            raise UnsupportedImageError(place, Reason.UNSUPPORTED, "an image without a spacing")
         if kind == "npz":
             decoded = self._array(path, member or "").decode(self._frames[index])
-            return self._to_canvas(to_display(decoded, self._window), None)
-        scale = self._scales[index]
-        if self._in_mm and scale is None:
-            place = self.root / decode_path(path)
-            raise UnsupportedImageError(place, Reason.UNSUPPORTED, "an image without a spacing")
+            return self._to_canvas(to_display(decoded, self._window), scale)
         display = read_display(
-            self.root / decode_path(path),
+            place,
             kind=kind,
             member=member,
             frame=self._frames[index],
@@ -143,7 +143,7 @@ def scales_of(rows: pl.DataFrame, wanted_mm: float | None) -> list[Scale | None]
         return [None] * len(rows)
     return [
         None if None in spacing else Scale(spacing, wanted_mm)
-        for spacing in rows.select("spacing_row_mm", "spacing_column_mm").iter_rows()
+        for spacing in rows.select(SPACING).iter_rows()
     ]
 
 

@@ -172,7 +172,7 @@ class _Zip:
     @property
     def damage(self) -> tuple[Reason, str] | None:
         """As in `Listing`."""
-        names = [entry.name for entry in self.entries]
+        names = [info.filename for info in self._file.filelist if not info.is_dir()]
         if not (more := len(names) - len(set(names))):
             return None
         detail = f"{more} files of the names of others; of each name the last is read"

@@ -79,7 +79,11 @@ def _pyramid(path: Path, tiff: TiffFile) -> Pyramid:
         return _regions(path, tiff)
     makers = _makers(tiff)
     is_ndpi = "ndpi" in makers  # whose planes and pictures of the glass are marked as such
-    pages = level_pages(path, tiff) if is_ndpi else slide_pages(path, tiff, makers)
+    if is_ndpi:
+        whole, *smaller = level_pages(path, tiff)
+        pages = [whole, *levels_of(whole, smaller)]
+    else:
+        pages = slide_pages(path, tiff, makers)
     levels = _levels(path, pages)
     if not is_ndpi:
         require_one_slide(path, tiff, pages, makers)
@@ -109,10 +113,9 @@ def _levels(path: Path, pages: list[Any]) -> list[Level]:
     if not pages[0].is_tiled:
         detail = "a slide that is not cut in tiles; convert it to a tiled TIFF"
         raise UnsupportedImageError(path, Reason.UNSUPPORTED, detail)
-    whole, *smaller = pages
-    levels = [_level(path, page) for page in (whole, *levels_of(whole, smaller))]
-    columns = levels[0].columns
-    return [replace(level, factor=columns / level.columns) for level in levels]
+    levels = [_level(path, page) for page in pages]
+    whole = levels[0].columns
+    return [replace(level, factor=whole / level.columns) for level in levels]
 
 
 def _level(path: Path, page: Any) -> Level:

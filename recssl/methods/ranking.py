@@ -5,7 +5,6 @@ from typing import NamedTuple, Self
 
 import torch
 from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.miners import BatchEasyHardMiner
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from recssl.objectives.bpr import bpr_loss
 from recssl.objectives.direct_au import direct_au_terms
 from recssl.objectives.sampled_softmax import sampled_softmax_loss
 from sslcore.errors import ShapeError
-from sslcore.methods.triplet import Mining, triplet_objective
+from sslcore.methods.triplet import Mining, triplet_miner, triplet_objective
 
 _OUT_OF_REACH = 4.0  # more than two directions can be apart
 
@@ -186,12 +185,9 @@ class TripletRanking(Ranking):
 
     def __init__(self, *, margin: float, mining: Mining) -> None:
         super().__init__()
-        objective = triplet_objective(margin=margin, mining=mining)
-        self.loss = objective.loss
+        self.loss = triplet_objective(margin=margin, mining=mining).loss
         self._reach = _Reach(normalize_embeddings=True)
-        self.miner = BatchEasyHardMiner(
-            pos_strategy="hard", neg_strategy=mining, distance=self._reach
-        )
+        self.miner = triplet_miner(mining, self._reach)
 
     def forward(self, batch: Ranked) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Ranking.forward`."""

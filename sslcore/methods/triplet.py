@@ -64,8 +64,14 @@ def triplet_objective(*, margin: float = 0.2, mining: Mining = "semihard") -> Al
         of their squares, and the mean over the triplets that still violate the margin.
     """
     distance = LpDistance(normalize_embeddings=True)
-    miner = BatchEasyHardMiner(pos_strategy="hard", neg_strategy=mining, distance=distance)
-    return AlignedViews(TripletMarginLoss(margin=margin, distance=distance), miner)
+    loss = TripletMarginLoss(margin=margin, distance=distance)
+    return AlignedViews(loss, triplet_miner(mining, distance))
+
+
+def triplet_miner(mining: Mining, distance: nn.Module) -> nn.Module:
+    """Build what chooses for each row its farthest partner and one negative, near by `distance`."""
+    miner: nn.Module = BatchEasyHardMiner("hard", mining, distance=distance)
+    return miner
 
 
 class Triplet(ViewMethod):

@@ -119,20 +119,17 @@ def test_intervals_over_images_say_that_they_may_be_too_narrow() -> None:
     assert "too narrow" in about["note"]
 
 
-def test_images_of_one_study_are_one_unit_where_patients_are_not_known() -> None:
-    study = pl.format("s{}", pl.int_range(pl.len()) // 6)
-    about = make_test(make_rows(patients=False).with_columns(study=study)).describe_interval()
-    assert about["unit"] == "study"
-    assert about["note"].startswith("10 test studies")
-    assert "too narrow if studies share a patient" in about["note"]
-
-
-def test_images_of_one_volume_are_one_unit_where_patients_are_not_known() -> None:
-    volume = pl.format("v{}", pl.int_range(pl.len()) // 4)
-    about = make_test(make_rows(patients=False).with_columns(volume=volume)).describe_interval()
-    assert about["unit"] == "volume"
-    assert about["note"].startswith("15 test volumes")
-    assert "too narrow if volumes share a patient" in about["note"]
+@pytest.mark.parametrize(
+    ("unit", "images", "held"), [("study", 6, "10 test studies"), ("volume", 4, "15 test volumes")]
+)
+def test_images_of_one_study_or_volume_are_one_unit_where_patients_are_not_known(
+    unit: str, images: int, held: str
+) -> None:
+    named = pl.format(f"{unit}{{}}", pl.int_range(pl.len()) // images).alias(unit)
+    about = make_test(make_rows(patients=False).with_columns(named)).describe_interval()
+    assert about["unit"] == unit
+    assert about["note"].startswith(held)
+    assert f"too narrow if {held.rsplit(maxsplit=1)[-1]} share a patient" in about["note"]
 
 
 def test_one_image_without_a_patient_counts_as_one_patient() -> None:

@@ -90,6 +90,9 @@ def test_an_image_without_a_spacing_is_set_aside_when_it_is_read(tmp_path: Path)
     assert images[0].shape == (1, 16, 16)
     with pytest.raises(UnsupportedImageError, match="an image without a spacing"):
         images[1]
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 9, 9), np.uint8))
+    with pytest.raises(UnsupportedImageError, match="an image without a spacing"):
+        CanvasDataset(scanned(tmp_path / "x.npz"), canvas=16, channels=1, spacing_mm=1.0)[0]
 
 
 def test_where_no_image_has_a_spacing_none_is_wanted(tmp_path: Path) -> None:
